@@ -1,0 +1,39 @@
+# `make demo` and `make test` each set themselves up from nothing: a virtual environment, the package and the tested
+# versions of everything it needs (constraints.txt).
+VENV ?= .venv
+PYTHON ?= python3
+BIN := $(VENV)/bin
+
+.PHONY: demo test test-science lint format benchmarks clean
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "Installing Striate into $(VENV) (about 1 GB with torch, once)"
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+demo: $(VENV)/.installed
+	$(BIN)/striate demo
+
+test: $(VENV)/.installed
+	$(BIN)/python -m pytest
+
+test-science: $(VENV)/.installed
+	$(BIN)/python -m pytest -m science
+
+lint: $(VENV)/.installed
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/lint-imports
+	$(BIN)/mypy
+
+format: $(VENV)/.installed
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+benchmarks: $(VENV)/.installed
+	$(BIN)/striate bench --quick --all
+
+clean:
+	rm -rf $(VENV) runs stores build dist

@@ -1,0 +1,1 @@
+"""What people type: recipes, commands, pages."""

@@ -1,0 +1,1 @@
+"""One reader a format; each yields (key, bytes or array, fields)."""

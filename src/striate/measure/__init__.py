@@ -1,0 +1,1 @@
+"""Numbers for what the eye sees: filters fitted, features probed."""

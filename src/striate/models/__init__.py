@@ -1,0 +1,1 @@
+"""Models: energies, conditionals, gradient estimators, encoders. They know no files and no trainer."""

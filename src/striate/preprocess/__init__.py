@@ -1,0 +1,1 @@
+"""From pixel levels to what a model sees: moments, whitening, patches, contrast."""

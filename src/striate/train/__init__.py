@@ -1,0 +1,1 @@
+"""The training loop, its run directory, checkpoints and exact resume."""

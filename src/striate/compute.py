@@ -1,0 +1,82 @@
+"""Which device and which number format the products run in. Parameters and accumulators are float32 whatever is chosen here."""
+
+from __future__ import annotations
+
+import functools
+import time
+from typing import Literal
+
+import torch
+
+from striate.errors import BadInput
+
+ComputeDtype = Literal["auto", "fp32", "tf32", "bf16"]
+
+# bf16 must win by this much before `auto` gives up half of fp32's digits for it.
+_WORTHWHILE = 1.3
+
+
+def choose_device(name: str = "auto") -> torch.device:
+    """The device a recipe asks for; ``auto`` is the first GPU, else the processor.
+
+    Raises:
+        BadInput: a GPU is asked for and there is none.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise BadInput(f"device {name!r} is unknown: use auto, cpu, cuda or cuda:N") from None
+    if device.type == "cuda" and not torch.cuda.is_available():
+        reason = (
+            "this torch was built without CUDA"
+            if torch.version.cuda is None
+            else "no GPU or driver was found"
+        )
+        raise BadInput(
+            f"device {name!r} was asked for, but {reason}: use device=cpu, or install a CUDA build of torch"
+        )
+    return device
+
+
+def choose_dtype(
+    name: ComputeDtype, device: torch.device | str, shape: tuple[int, int, int] = (128, 1024, 1024)
+) -> torch.dtype:
+    """The operands' dtype for products of (batch, inputs) by (inputs, outputs); ``auto`` measures both and keeps the faster."""
+    device = torch.device(device)
+    if name == "auto":
+        rates = product_rates(str(device), shape)
+        return torch.bfloat16 if rates["bf16"] > _WORTHWHILE * rates["fp32"] else torch.float32
+    if name == "tf32" and device.type == "cuda":
+        torch.backends.cuda.matmul.allow_tf32 = True
+    return torch.bfloat16 if name == "bf16" else torch.float32
+
+
+@functools.lru_cache(maxsize=32)
+def product_rates(device: str, shape: tuple[int, int, int]) -> dict[str, float]:
+    """GFLOP/s of a (batch, inputs) @ (inputs, outputs) product in each format, the best of five; about 50 ms."""
+    batch, inputs, outputs = (min(n, 4096) for n in shape)
+    return {
+        label: _rate(torch.device(device), dtype, batch, inputs, outputs)
+        for label, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16))
+    }
+
+
+def _rate(device: torch.device, dtype: torch.dtype, batch: int, inputs: int, outputs: int) -> float:
+    left = torch.ones(batch, inputs, dtype=dtype, device=device)
+    right = torch.ones(outputs, inputs, dtype=dtype, device=device)
+    best = float("inf")
+    for _ in range(6):
+        synchronise(device)
+        start = time.perf_counter()
+        torch.mm(left, right.t())
+        synchronise(device)
+        best = min(best, time.perf_counter() - start)
+    return 2e-9 * batch * inputs * outputs / best
+
+
+def synchronise(device: torch.device | str) -> None:
+    """Wait until the device has done what it was told (needed only around clocks)."""
+    if torch.device(device).type == "cuda":
+        torch.cuda.synchronize(device)

@@ -1,0 +1,102 @@
+"""The update rule: momentum and weight decay, in place, a block of rows at a time.
+
+velocity <- momentum * velocity + rate * (statistics - decay * weights);  weights <- weights + velocity.
+(Rate and decay inside the velocity, as in the released code of 2009-2012; Hinton 2010, sections 9 and 10.)
+
+Memory traffic sets the price: the weight matrix does not fit in cache, so every pass over it costs as much as a good part
+of a product at minibatch 128. Rows are therefore taken in blocks that stay in cache: the statistics' product, the decay, the
+step and the bf16 copy all touch a block while it is warm. What must cross the memory bus is then 18 bytes a weight in bf16
+(velocity and weights read and written, the bf16 copy written), 16 in fp32. Benchmark: `cd-step`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+# 2^18 * 3 weights are 3 MB in fp32: velocity, weights and statistics of a block fit the last-level cache share of a core.
+# (Measured at 3072 x 10,000, bf16: blocks of 256 rows 54 ms, 1,000 rows 60 ms, 2,000 rows 63 ms, product alone 37 ms.)
+_BLOCK_WEIGHTS = 3 << 18
+
+
+@dataclass(frozen=True)
+class Rates:
+    """What a schedule gives for one step. ``learning_rate`` multiplies statistics averaged over the batch."""
+
+    learning_rate: float
+    momentum: float
+
+
+class WeightUpdate:
+    """Holds the velocity of one weight matrix and applies in-place updates to it and to its copy for products.
+
+    Args:
+        weights: (hidden, visible) float32, changed in place.
+        dtype: the products' format; where it differs from float32 a copy of the weights is kept in it.
+    """
+
+    def __init__(self, weights: Tensor, dtype: torch.dtype = torch.float32) -> None:
+        self.weights = weights
+        self.velocity = torch.zeros_like(weights)
+        self.operand = weights if dtype == weights.dtype else weights.to(dtype)
+        self._rows = _block_rows(weights)
+        self._fp32 = dtype == weights.dtype
+        if not self._fp32:
+            self._product = torch.empty(self._rows, weights.shape[1], dtype=dtype, device=weights.device)
+            self._statistics = torch.empty_like(self._product, dtype=weights.dtype)
+
+    def apply(self, hidden: Tensor, visible: Tensor, scale: float, rates: Rates, decay: float) -> None:
+        """One update from statistics ``scale * hidden' @ visible``; rows of the negative phase carry their minus sign.
+
+        Args:
+            hidden: (rows, hidden) in the products' format.
+            visible: (rows, visible) in the products' format.
+            scale: 1 / batch.
+            rates: this step's.
+            decay: weight decay, per unit of learning rate.
+        """
+        step = self._step_fp32 if self._fp32 else self._step_mixed
+        for start in range(0, len(self.weights), self._rows):
+            block = slice(start, start + self._rows)
+            step(block, hidden[:, block].t(), visible, scale, rates)
+            if decay:
+                self.velocity[block].add_(self.weights[block], alpha=-rates.learning_rate * decay)
+            self.weights[block].add_(self.velocity[block])
+            if not self._fp32:
+                self.operand[block].copy_(self.weights[block])
+
+    def _step_fp32(self, block: slice, hidden: Tensor, visible: Tensor, scale: float, rates: Rates) -> None:
+        self.velocity[block].addmm_(hidden, visible, beta=rates.momentum, alpha=rates.learning_rate * scale)
+
+    def _step_mixed(self, block: slice, hidden: Tensor, visible: Tensor, scale: float, rates: Rates) -> None:
+        # Adding bf16 to fp32 in one call takes torch's slow path for mixed formats: copy first.
+        statistics = self._statistics[: len(hidden)]
+        torch.mm(hidden, visible, out=self._product[: len(hidden)])
+        statistics.copy_(self._product[: len(hidden)])
+        self.velocity[block].mul_(rates.momentum).add_(statistics, alpha=rates.learning_rate * scale)
+
+    def refresh(self) -> None:
+        """Make the copy for products anew, after the weights were changed from outside."""
+        if not self._fp32:
+            self.operand.copy_(self.weights)
+
+
+def _block_rows(weights: Tensor) -> int:
+    if weights.device.type != "cpu":
+        return len(weights)
+    return min(len(weights), max(16, _BLOCK_WEIGHTS // weights.shape[1]))
+
+
+class BiasUpdate:
+    """The same rule for a bias vector, without decay."""
+
+    def __init__(self, bias: Tensor) -> None:
+        self.bias = bias
+        self.velocity = torch.zeros_like(bias)
+
+    def apply(self, statistics: Tensor, rates: Rates) -> None:
+        """One update from statistics averaged over the batch, of the bias's shape."""
+        self.velocity.mul_(rates.momentum).add_(statistics, alpha=rates.learning_rate)
+        self.bias.add_(self.velocity)

@@ -29,14 +29,8 @@ def choose_device(name: str = "auto") -> torch.device:
     except RuntimeError:
         raise BadInput(f"device {name!r} is unknown: use auto, cpu, cuda or cuda:N") from None
     if device.type == "cuda" and not torch.cuda.is_available():
-        reason = (
-            "this torch was built without CUDA"
-            if torch.version.cuda is None
-            else "no GPU or driver was found"
-        )
-        raise BadInput(
-            f"device {name!r} was asked for, but {reason}: use device=cpu, or install a CUDA build of torch"
-        )
+        reason = "this torch was built without CUDA" if torch.version.cuda is None else "no GPU or driver was found"
+        raise BadInput(f"device {name!r} was asked for, but {reason}: use device=cpu, or install a CUDA build of torch")
     return device
 
 

@@ -99,9 +99,7 @@ class Draws:
         return out
 
     def _torch_generator(self, name: str, device: torch.device) -> torch.Generator:
-        digest = hashlib.blake2b(
-            f"{self.seed}/{self.purpose}{name}/{self.step}".encode(), digest_size=8
-        ).digest()
+        digest = hashlib.blake2b(f"{self.seed}/{self.purpose}{name}/{self.step}".encode(), digest_size=8).digest()
         return torch.Generator(device).manual_seed(int.from_bytes(digest, "little") >> 1)
 
 

@@ -87,10 +87,10 @@ class ContrastiveLearner:
         self.step_number = 0
         self._draws = Draws(seed, purpose="sampling/")
         self._gaussian = isinstance(rbm.units, Gaussian)
-        copies = (
+        weights, visible_bias, hidden_bias = (
             t.detach().clone().float().contiguous() for t in (rbm.weights, rbm.visible_bias, rbm.hidden_bias)
         )
-        self.rbm = RBM(*copies, units=rbm.units)
+        self.rbm = RBM(weights, visible_bias, hidden_bias, rbm.units)
         self._weights = WeightUpdate(self.rbm.weights, dtype)
         self._visible_bias = BiasUpdate(self.rbm.visible_bias)
         self._hidden_bias = BiasUpdate(self.rbm.hidden_bias)
@@ -118,9 +118,7 @@ class ContrastiveLearner:
     def _positive_phase(self, room: _Workspace, batch: Tensor) -> None:
         """Fill the data's rows: v0 in units of sigma, p(h | v0)."""
         if batch.shape[1:] != (self.rbm.num_visible,):
-            raise BadInput(
-                f"a batch of shape {tuple(batch.shape)} does not fit {self.rbm.num_visible} visible units"
-            )
+            raise BadInput(f"a batch of shape {tuple(batch.shape)} does not fit {self.rbm.num_visible} visible units")
         if self._sigma is None:
             room.v0.copy_(batch)
         else:
@@ -138,9 +136,7 @@ class ContrastiveLearner:
         if self._chains is not None:
             error = self._reconstruction_error(room, self._visible_means(room.h_state, room))
             room.chain_state.copy_(self._chains)
-        state, mean = (
-            (room.h_state, room.h_mean) if self._chains is None else (room.chain_state, room.chain_mean)
-        )
+        state, mean = (room.h_state, room.h_mean) if self._chains is None else (room.chain_state, room.chain_mean)
         for k in range(1, self.settings.k + 1):
             v = self._visible_means(state, room)
             if error is None:
@@ -203,9 +199,7 @@ class ContrastiveLearner:
             torch.lt(draws.uniform(name, mean.shape, out=uniform), mean, out=mean)
 
     def _reconstruction_error(self, room: _Workspace, v_mean: Tensor) -> Tensor:
-        difference = torch.sub(
-            room.v0, v_mean[: room.size], out=room.uniform[: room.v0.numel()].view(room.v0.shape)
-        )
+        difference = torch.sub(room.v0, v_mean[: room.size], out=room.uniform[: room.v0.numel()].view(room.v0.shape))
         if self._sigma is not None:
             difference.mul_(self._sigma)
         return torch.linalg.vector_norm(difference).square_().div_(difference.numel())
@@ -244,9 +238,7 @@ class ContrastiveLearner:
             raise BadInput(f"the state lacks {', '.join(missing)}: it is of another kind of learner")
         for name in set(own) & set(state) - {"step"}:
             if own[name].shape != state[name].shape:
-                raise BadInput(
-                    f"{name} has shape {tuple(state[name].shape)}, this model's is {tuple(own[name].shape)}"
-                )
+                raise BadInput(f"{name} has shape {tuple(state[name].shape)}, this model's is {tuple(own[name].shape)}")
             own[name].copy_(state[name])
         if "chains" in state:
             self._chains = state["chains"].to(device=self.rbm.weights.device, dtype=self.dtype, copy=True)

@@ -52,9 +52,7 @@ def contrastive_gradient(rbm: RBM, v0: Tensor, draws: Draws, k: int = 1) -> Stat
     return correlate(rbm, v0, h0_mean) - correlate(rbm, v_k, h_k_mean)
 
 
-def persistent_gradient(
-    rbm: RBM, v0: Tensor, chains: Tensor, draws: Draws, k: int = 1
-) -> tuple[Statistics, Tensor]:
+def persistent_gradient(rbm: RBM, v0: Tensor, chains: Tensor, draws: Draws, k: int = 1) -> tuple[Statistics, Tensor]:
     """PCD-k: negative statistics from kept chains of hidden states (chains, hidden), advanced k steps.
 
     Each phase is averaged over its own count, so the number of chains need not be the batch's.

@@ -37,9 +37,7 @@ def log_partition(rbm: RBM) -> Tensor:
     by_visible = isinstance(rbm.units, Bernoulli) and rbm.num_visible < rbm.num_hidden
     num_units = rbm.num_visible if by_visible else rbm.num_hidden
     if num_units > _MOST_UNITS:
-        raise BadInput(
-            f"exact log Z needs a layer of at most {_MOST_UNITS} binary units, found {num_units}: use AIS"
-        )
+        raise BadInput(f"exact log Z needs a layer of at most {_MOST_UNITS} binary units, found {num_units}: use AIS")
     parts = []
     for start in range(0, 1 << num_units, _BLOCK):
         states = _states(start, min(start + _BLOCK, 1 << num_units), num_units, rbm.weights.dtype)

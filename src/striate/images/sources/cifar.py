@@ -1,0 +1,158 @@
+"""CIFAR-10 and CIFAR-100, binary and python versions, in a folder or still in their tar archive.
+
+Binary: a label byte (CIFAR-100: coarse, then fine) and 3,072 levels, red, green, blue planes, row-major. Python: pickled
+dictionaries, read by an unpickler that admits numpy arrays and built-in containers and nothing else.
+"""
+
+from __future__ import annotations
+
+import io
+import pickle
+import tarfile
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+
+from striate.errors import BadInput
+from striate.images.items import ArraySource, Item
+
+_PIXELS = 3072
+_BINARY_SUFFIX = ".bin"
+_PYTHON_BATCHES = ("data_batch_1", "data_batch_2", "data_batch_3", "data_batch_4", "data_batch_5", "test_batch")
+_PYTHON_100 = ("train", "test")
+_NAME_FILES = ("batches.meta.txt", "fine_label_names.txt")
+_PICKLED_NAMES = ("batches.meta", "meta")
+
+_ADMITTED = {
+    ("numpy.core.multiarray", "_reconstruct"),
+    ("numpy._core.multiarray", "_reconstruct"),
+    ("numpy.core.multiarray", "scalar"),
+    ("numpy._core.multiarray", "scalar"),
+    ("numpy", "ndarray"),
+    ("numpy", "dtype"),
+    ("_codecs", "encode"),
+}
+
+
+class _CarefulUnpickler(pickle.Unpickler):
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) not in _ADMITTED:
+            raise pickle.UnpicklingError(f"it asks for {module}.{name}, which no CIFAR file needs")
+        return super().find_class(module, name)
+
+
+def unpickle(data: bytes, what: str) -> dict[str, Any]:
+    """A pickled dictionary of arrays and lists, with text keys; nothing in it can run code.
+
+    Raises:
+        BadInput: it asks for anything else, or is damaged.
+    """
+    try:
+        loaded = _CarefulUnpickler(io.BytesIO(data), encoding="bytes").load()
+    # A damaged pickle raises nearly anything.
+    except Exception as error:
+        raise BadInput(f"{what} is no CIFAR batch: {error}") from None
+    if not isinstance(loaded, dict):
+        raise BadInput(f"{what} is no CIFAR batch: it holds a {type(loaded).__name__}")
+    return {_text(key): value for key, value in loaded.items()}
+
+
+def _text(value: Any) -> str:
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+
+
+class CifarSource:
+    """All batches of a CIFAR folder, archive or single batch file. Labels are the fine ones.
+
+    Raises:
+        BadInput: nothing of the kind is there, or a batch is damaged.
+    """
+
+    natural_shape: tuple[int, int, int] | None = (3, 32, 32)
+
+    def __init__(self, path: Path) -> None:
+        self._files = _archived(path) if path.is_file() and path.name.endswith((".tar.gz", ".tgz", ".tar")) else _plain(path)
+        if not self._batches():
+            raise BadInput(f"{path} holds no CIFAR batches")
+        self.class_names: list[str] = self._names()
+
+    def _batches(self) -> list[str]:
+        return sorted(name for name in self._files if is_batch(name))
+
+    def _names(self) -> list[str]:
+        for name in _NAME_FILES:
+            if name in self._files:
+                return [line.strip() for line in self._files[name]().decode().splitlines() if line.strip()]
+        for name in _PICKLED_NAMES:
+            if name in self._files:
+                loaded = unpickle(self._files[name](), name)
+                names = loaded.get("label_names", loaded.get("fine_label_names", []))
+                return [_text(entry) for entry in names]
+        return []
+
+    def __iter__(self) -> Iterator[Item]:
+        for name in self._batches():
+            data = self._files[name]()
+            images, labels = _binary(data, name) if name.endswith(_BINARY_SUFFIX) else _python(data, name)
+            keys = [f"{name}/{i:05d}" for i in range(len(images))]
+            yield from ArraySource(images, labels, keys=keys)
+
+
+def is_batch(name: str) -> bool:
+    """Whether a file of this name holds pictures of CIFAR."""
+    return name in _PYTHON_BATCHES or name in _PYTHON_100 or name.endswith(_BINARY_SUFFIX)
+
+
+def is_cifar(path: Path) -> bool:
+    """Whether a folder or file looks like CIFAR."""
+    if path.is_dir():
+        names = {entry.name for entry in path.iterdir()}
+        python = "batches.meta" in names or {"meta", "train"} <= names
+        return python or any(name.endswith(_BINARY_SUFFIX) and name.startswith(("data_batch", "t")) for name in names)
+    named = path.name.startswith(("cifar-10-", "cifar-100-")) and ".tar" in path.name
+    return (
+        named
+        or path.name in _PYTHON_BATCHES
+        or (path.suffix == _BINARY_SUFFIX and path.name.startswith(("data_", "te", "train")))
+    )
+
+
+def _plain(path: Path) -> dict[str, Any]:
+    entries = [path] if path.is_file() else [entry for entry in path.iterdir() if entry.is_file()]
+    return {entry.name: entry.read_bytes for entry in entries}
+
+
+def _archived(path: Path) -> dict[str, Any]:
+    files: dict[str, Any] = {}
+    try:
+        with tarfile.open(path) as archive:
+            for member in archive:
+                file = archive.extractfile(member) if member.isfile() else None
+                if file is not None:
+                    data = file.read()
+                    files[PurePosixPath(member.name).name] = lambda data=data: data
+    except (OSError, tarfile.TarError, EOFError) as error:
+        raise BadInput(f"{path} is a damaged archive: {error}") from None
+    return files
+
+
+def _binary(data: bytes, name: str) -> tuple[np.ndarray, np.ndarray]:
+    # train.bin and test.bin are CIFAR-100's names; its rows carry two labels.
+    labels = 2 if name in ("train.bin", "test.bin") else 1
+    if not data or len(data) % (labels + _PIXELS):
+        raise BadInput(f"{name} has {len(data)} bytes: expected a multiple of {labels + _PIXELS}")
+    rows = np.frombuffer(data, dtype=np.uint8).reshape(-1, labels + _PIXELS)
+    return rows[:, labels:].reshape(-1, 3, 32, 32), rows[:, labels - 1].astype(np.int64)
+
+
+def _python(data: bytes, name: str) -> tuple[np.ndarray, np.ndarray]:
+    loaded = unpickle(data, name)
+    pixels = loaded.get("data")
+    labels = loaded.get("fine_labels", loaded.get("labels"))
+    if not isinstance(pixels, np.ndarray) or pixels.dtype != np.uint8 or pixels.ndim != 2 or pixels.shape[1] != _PIXELS:
+        raise BadInput(f"{name} holds no uint8 data of shape (count, {_PIXELS})")
+    if labels is None or len(labels) != len(pixels):
+        raise BadInput(f"{name} holds {0 if labels is None else len(labels)} labels for {len(pixels)} pictures")
+    return pixels.reshape(-1, 3, 32, 32), np.asarray(labels, dtype=np.int64)

@@ -1,0 +1,93 @@
+"""Hugging Face Parquet: column `image` = struct<bytes, path> (or plain bytes), column `label` = integers or names.
+
+Class names come from the schema's own metadata, or from a `classes.txt` or `class_names.txt` beside the files, a name a line.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from striate.errors import BadInput
+from striate.images.items import UNLABELLED, Item, Rejected
+
+_NAMES = ("classes.txt", "class_names.txt")
+_TERMS = ("term", "search_term")
+# Encoded pictures are some kilobytes each: a batch of this many rows is a few megabytes.
+_ROWS = 256
+
+
+class ParquetSource:
+    """One or more Parquet files, in order, row by row.
+
+    Raises:
+        BadInput: a file is damaged or has no `image` column.
+    """
+
+    natural_shape = None
+
+    def __init__(self, paths: list[Path]) -> None:
+        self._paths = paths
+        schema = _open(paths[0]).schema_arrow
+        if "image" not in schema.names:
+            raise BadInput(f"{paths[0]} has no column 'image' (found: {', '.join(schema.names)})")
+        self.class_names: list[str] = _names_in_schema(schema) or _names_beside(paths[0])
+
+    def __iter__(self) -> Iterator[Item]:
+        seen: set[str] = set()
+        for path in self._paths:
+            file = _open(path)
+            wanted = [name for name in ("image", "label", *_TERMS) if name in file.schema_arrow.names]
+            number = 0
+            for batch in file.iter_batches(batch_size=_ROWS, columns=wanted):
+                for row in batch.to_pylist():
+                    yield self._item(row, path, number, seen)
+                    number += 1
+
+    def _item(self, row: dict[str, Any], path: Path, number: int, seen: set[str]) -> Item:
+        image = row["image"]
+        data = image.get("bytes") if isinstance(image, dict) else image
+        key = (image.get("path") if isinstance(image, dict) else None) or f"{path.stem}/{number:08d}"
+        if key in seen:
+            key = f"{path.stem}/{number:08d}/{key}"
+        seen.add(key)
+        term = next((row[name] for name in _TERMS if row.get(name)), None)
+        return Item(key, data if isinstance(data, bytes) else Rejected("no bytes in this row"), self._label(row), term)
+
+    def _label(self, row: dict[str, Any]) -> int:
+        label = row.get("label")
+        if label is None:
+            return UNLABELLED
+        if isinstance(label, str):
+            if label not in self.class_names:
+                self.class_names.append(label)
+            return self.class_names.index(label)
+        return int(label)
+
+
+def _open(path: Path) -> pq.ParquetFile:
+    try:
+        return pq.ParquetFile(path)
+    except (OSError, pa.ArrowException) as error:
+        raise BadInput(f"{path} is no readable Parquet file: {str(error).splitlines()[0]}") from None
+
+
+def _names_in_schema(schema: pa.Schema) -> list[str]:
+    try:
+        features = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
+        return [str(name) for name in features["label"]["names"]]
+    except (KeyError, TypeError, ValueError):
+        return []
+
+
+def _names_beside(path: Path) -> list[str]:
+    for name in _NAMES:
+        file = path.parent / name
+        if file.exists():
+            return [line.strip() for line in file.read_text().splitlines() if line.strip()]
+    return []

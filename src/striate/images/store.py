@@ -1,0 +1,213 @@
+"""The ImageStore: fixed-size uint8 pictures on disk, planar C,H,W, read by memory maps with no decoding.
+
+    STORE/store.json            format, version, shape, class names, digest, pictures a shard
+    STORE/pixels/000000.u8      raw pictures one after another
+    STORE/meta.parquet          a row a picture: key, source, term, label, sha256, state
+    STORE/rejected.parquet      key, source, reason
+    STORE/duplicates.parquet    key, source, sha256, kept (the key of the equal picture in the store)
+    STORE/parts/000000.parquet  rows committed by an import that has not been finished
+
+It is the tiny-images idea (Krizhevsky 2009, section 1.1) made general: random access at memory speed, larger than memory,
+shared by every process of a machine.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from striate.errors import BadInput
+from striate.images.items import UNLABELLED
+
+FORMAT = "striate-store"
+VERSION = 1
+
+ROW_SCHEMA = pa.schema(
+    [
+        ("kind", pa.string()),  # kept, rejected or duplicate
+        ("key", pa.string()),
+        ("source", pa.string()),
+        ("term", pa.string()),
+        ("label", pa.int64()),
+        ("sha256", pa.string()),
+        ("state", pa.string()),
+        ("reason", pa.string()),
+        ("kept", pa.string()),
+    ]
+)
+TABLES = {
+    "meta": ("kept", ["key", "source", "term", "label", "sha256", "state"]),
+    "rejected": ("rejected", ["key", "source", "reason"]),
+    "duplicates": ("duplicate", ["key", "source", "sha256", "kept"]),
+}
+
+
+class ImageStore:
+    """A store opened for reading.
+
+    Attributes:
+        path: its directory.
+        shape: (channels, height, width) of every picture.
+        class_names: names that `labels` index.
+        digest: of shape, class names and every picture, in order; equal stores have equal digests.
+
+    Raises:
+        BadInput: the directory is no store, of another version, or damaged.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        header = read_header(self.path)
+        channels, height, width = header["shape"]
+        self.shape: tuple[int, int, int] = (channels, height, width)
+        self.class_names: list[str] = list(header["class_names"])
+        self._per_shard: int = header["pictures_per_shard"]
+        self.table: pa.Table = read_rows(self.path, "meta")
+        self._shards = _open_shards(self.path, self.shape, self._per_shard, len(self.table))
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    def __getitem__(self, index: int | slice | np.ndarray | list[int]) -> np.ndarray:
+        """A copy of one picture (c, h, w), of a range or of a list of positions (n, c, h, w)."""
+        if isinstance(index, int | np.integer):
+            position = range(len(self))[int(index)]
+            return self._shards[position // self._per_shard][position % self._per_shard].copy()
+        if isinstance(index, slice):
+            index = np.arange(*index.indices(len(self)))
+        return self._gather(np.asarray(index, dtype=np.int64))
+
+    def _gather(self, positions: np.ndarray) -> np.ndarray:
+        if positions.size and (positions.min() < 0 or positions.max() >= len(self)):
+            raise IndexError(f"positions outside 0..{len(self) - 1}")
+        out = np.empty((len(positions), *self.shape), dtype=np.uint8)
+        shard, row = np.divmod(positions, self._per_shard)
+        for number in np.unique(shard):
+            chosen = shard == number
+            rows = row[chosen]
+            if len(rows) == len(out) and np.array_equal(rows, np.arange(rows[0], rows[0] + len(rows))):
+                out[:] = self._shards[number][rows[0] : rows[0] + len(rows)]
+            else:
+                out[chosen] = self._shards[number][rows]
+        return out
+
+    @functools.cached_property
+    def labels(self) -> np.ndarray:
+        """int64 (n,); -1 where there is none."""
+        return self.table["label"].to_numpy().astype(np.int64, copy=False)
+
+    @property
+    def labelled(self) -> bool:
+        """Whether any picture has a label."""
+        return bool((self.labels != UNLABELLED).any())
+
+    @property
+    def keys(self) -> list[str]:
+        """Every picture's name within its source."""
+        return list(self.table["key"].to_pylist())
+
+    @functools.cached_property
+    def digest(self) -> str:
+        """16 hexadecimal digits of a SHA-256 over everything a model can see."""
+        hasher = hashlib.sha256(json.dumps([list(self.shape), self.class_names]).encode())
+        hasher.update(self.labels.tobytes())
+        for chunk in self.table["sha256"].chunks:
+            hasher.update("".join(chunk.to_pylist()).encode())
+        return hasher.hexdigest()[:16]
+
+    @property
+    def rejected(self) -> pa.Table:
+        """Pictures that were refused: key, source, reason."""
+        return read_rows(self.path, "rejected")
+
+    @property
+    def duplicates(self) -> pa.Table:
+        """Pictures set aside because an equal one is in the store: key, source, sha256, kept."""
+        return read_rows(self.path, "duplicates")
+
+
+def read_header(path: Path) -> dict[str, Any]:
+    """The contents of store.json, checked.
+
+    Raises:
+        BadInput: no such store, or one this version cannot read.
+    """
+    file = path / "store.json"
+    try:
+        header = json.loads(file.read_text())
+    except FileNotFoundError:
+        raise BadInput(f"{path} is no image store (no store.json): make one with `striate import SOURCE {path}`") from None
+    except (OSError, ValueError) as error:
+        raise BadInput(f"{file} cannot be read: {error}") from None
+    if not isinstance(header, dict) or header.get("format") != FORMAT:
+        raise BadInput(f"{file} does not describe an image store")
+    if header.get("version") != VERSION:
+        raise BadInput(
+            f"{path} is a store of version {header.get('version')}, this Striate reads version {VERSION}: import it again"
+        )
+    return header
+
+
+def read_rows(path: Path, table: str) -> pa.Table:
+    """One of the store's tables, rows of an unfinished import included."""
+    kind, columns = TABLES[table]
+    schema = pa.schema([ROW_SCHEMA.field(name) for name in columns])
+    tables, merged = [], 0
+    file = path / f"{table}.parquet"
+    if file.exists():
+        tables.append(read_parquet(file).select(columns))
+        merged = merged_parts(file)
+    for part in part_files(path):
+        if int(part.stem) >= merged:
+            rows = read_parquet(part)
+            tables.append(rows.filter(pc.equal(rows["kind"], kind)).select(columns))
+    return pa.concat_tables([t.replace_schema_metadata(None) for t in tables]) if tables else schema.empty_table()
+
+
+def read_parquet(file: Path) -> pa.Table:
+    """A Parquet file of the store.
+
+    Raises:
+        BadInput: it is damaged.
+    """
+    try:
+        return pq.read_table(file)
+    except (OSError, pa.ArrowException) as error:
+        raise BadInput(f"{file} is damaged ({str(error).splitlines()[0]}): import again into a new store") from None
+
+
+def merged_parts(file: Path) -> int:
+    """How many parts a consolidated table already holds."""
+    metadata = pq.read_schema(file).metadata or {}
+    return int(metadata.get(b"merged_parts", b"0"))
+
+
+def part_files(path: Path) -> list[Path]:
+    """Committed parts, in order."""
+    return sorted((path / "parts").glob("[0-9]*.parquet"))
+
+
+def _open_shards(path: Path, shape: tuple[int, int, int], per_shard: int, count: int) -> list[np.ndarray]:
+    shards: list[np.ndarray] = []
+    for number in range(-(-count // per_shard)):
+        rows = min(per_shard, count - number * per_shard)
+        file = shard_file(path, number)
+        wanted = rows * int(np.prod(shape))
+        found = file.stat().st_size if file.exists() else -1
+        if found < wanted:
+            raise BadInput(f"{file} has {max(found, 0)} bytes, {wanted} were expected: the store is damaged, import it again")
+        shards.append(np.memmap(file, dtype=np.uint8, mode="r", shape=(rows, *shape)))
+    return shards
+
+
+def shard_file(path: Path, number: int) -> Path:
+    """The file of the store's data shard with this number."""
+    return path / "pixels" / f"{number:06d}.u8"

@@ -1,0 +1,302 @@
+"""Writing a store so that a kill at any moment loses only what was not yet committed.
+
+A commit appends pixels, syncs them, then makes one part file appear by renaming it: the rows in it are what counts, and pixels
+beyond them are cut off when the store is opened for writing again. `finish` folds the parts into the three tables; each table
+says how many parts it holds, so a kill between the renames repeats nothing.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from striate.errors import BadInput, StriateError
+from striate.images.items import UNLABELLED
+from striate.images.store import (
+    FORMAT,
+    ROW_SCHEMA,
+    TABLES,
+    VERSION,
+    merged_parts,
+    part_files,
+    read_header,
+    read_rows,
+    shard_file,
+)
+
+_SHARD_BYTES = 256 << 20
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+
+@dataclass(frozen=True)
+class Counts:
+    """What became of every picture of a source: seen = kept + rejected + duplicates."""
+
+    kept: int = 0
+    rejected: int = 0
+    duplicates: int = 0
+
+    @property
+    def seen(self) -> int:
+        """All of them."""
+        return self.kept + self.rejected + self.duplicates
+
+
+class StoreWriter:
+    """Opens a store for adding pictures, making it if there is none. One writer at a time.
+
+    Args:
+        path: the store's directory.
+        shape: (channels, height, width) of every picture.
+
+    Raises:
+        BadInput: the store has another shape or version, or another process writes to it.
+    """
+
+    def __init__(self, path: str | Path, shape: tuple[int, int, int]) -> None:
+        self.path = Path(path)
+        self._lock = _lock(self.path)
+        try:
+            self._header = self._open_header(shape)
+            self.shape = shape
+            self._seen: set[tuple[str, str]] = set()
+            self._digests: dict[str, str] = {}
+            self._rows: list[dict[str, object]] = []
+            self._pixels: list[np.ndarray] = []
+            self.count = 0
+            self._recall()
+            self._cut_to(self.count)
+            # The tables count the parts they hold, so numbers are never used twice.
+            tables = [self.path / f"{name}.parquet" for name in TABLES]
+            merged = max((merged_parts(file) for file in tables if file.exists()), default=0)
+            self._next_part = max([merged, *(int(part.stem) + 1 for part in part_files(self.path))])
+        except BaseException:
+            self._lock.close()
+            raise
+
+    def _open_header(self, shape: tuple[int, int, int]) -> dict[str, Any]:
+        if (self.path / "store.json").exists():
+            header = read_header(self.path)
+            if tuple(header["shape"]) != tuple(shape):
+                raise BadInput(
+                    f"{self.path} holds pictures of shape {tuple(header['shape'])}, these are {tuple(shape)}: "
+                    "use another store, or the same --size and --mode"
+                )
+            return header
+        per_shard = max(1, _SHARD_BYTES // int(np.prod(shape)))
+        header = {
+            "format": FORMAT,
+            "version": VERSION,
+            "shape": list(shape),
+            "class_names": [],
+            "pictures_per_shard": per_shard,
+        }
+        with full_disk_named(self.path):
+            (self.path / "pixels").mkdir(parents=True, exist_ok=True)
+            (self.path / "parts").mkdir(exist_ok=True)
+            write_file(self.path / "store.json", _header_bytes(header))
+        return header
+
+    def _recall(self) -> None:
+        for name in TABLES:
+            table = read_rows(self.path, name)
+            self._seen.update(zip(table["source"].to_pylist(), table["key"].to_pylist()))
+            if name == "meta":
+                self.count = len(table)
+                self._digests = dict(zip(table["sha256"].to_pylist(), table["key"].to_pylist()))
+
+    def _cut_to(self, count: int) -> None:
+        """Remove pixels that no committed row speaks of."""
+        per_shard, size = self._header["pictures_per_shard"], int(np.prod(self.shape))
+        for file in (self.path / "pixels").glob("*.u8"):
+            rows = min(max(count - int(file.stem) * per_shard, 0), per_shard)
+            if rows == 0:
+                file.unlink()
+            elif file.stat().st_size > rows * size:
+                os.truncate(file, rows * size)
+
+    @property
+    def class_names(self) -> list[str]:
+        """Class names so far, in the order of their labels."""
+        return list(self._header["class_names"])
+
+    def label_of(self, name: str) -> int:
+        """The label of a class, given a new one if it has none."""
+        names = self._header["class_names"]
+        if name not in names:
+            names.append(name)
+        return int(names.index(name))
+
+    def has(self, source: str, key: str) -> bool:
+        """Whether this picture was seen before, whatever became of it."""
+        return (source, key) in self._seen
+
+    def append(
+        self,
+        image: np.ndarray,
+        sha256: str,
+        *,
+        key: str,
+        source: str,
+        label: int = UNLABELLED,
+        term: str | None = None,
+    ) -> bool:
+        """Add one picture (uint8, the store's shape), or set it aside if an equal one is there.
+
+        Returns:
+            Whether it was kept.
+        """
+        twin = self._digests.get(sha256)
+        row = {"key": key, "source": source, "term": term, "label": label, "sha256": sha256}
+        if twin is not None:
+            self._note({**row, "kind": "duplicate", "kept": twin})
+            return False
+        self._digests[sha256] = key
+        self._note({**row, "kind": "kept", "state": "found"})
+        self._pixels.append(image)
+        return True
+
+    def reject(self, reason: str, *, key: str, source: str) -> None:
+        """Record a picture that cannot be used."""
+        self._note({"kind": "rejected", "key": key, "source": source, "reason": reason})
+
+    def _note(self, row: dict[str, object]) -> None:
+        self._seen.add((str(row["source"]), str(row["key"])))
+        self._rows.append(row)
+
+    @property
+    def pending(self) -> int:
+        """Rows that a kill would lose now."""
+        return len(self._rows)
+
+    def commit(self) -> None:
+        """Make everything so far survive anything.
+
+        Raises:
+            StriateError: the disk is full; what was committed before is safe.
+        """
+        if not self._rows:
+            return
+        with full_disk_named(self.path):
+            self._append_pixels()
+            # Class names first: a label must never point at a name that was lost.
+            write_file(self.path / "store.json", _header_bytes(self._header))
+            table = pa.Table.from_pylist(self._rows, schema=ROW_SCHEMA)
+            write_parquet(self.path / "parts" / f"{self._next_part:06d}.parquet", table)
+        self._next_part += 1
+        self.count += len(self._pixels)
+        self._rows, self._pixels = [], []
+
+    def _append_pixels(self) -> None:
+        per_shard, position, done = self._header["pictures_per_shard"], self.count, 0
+        while done < len(self._pixels):
+            number, row = divmod(position + done, per_shard)
+            block = self._pixels[done : done + per_shard - row]
+            with shard_file(self.path, number).open("r+b" if row else "wb") as file:
+                file.seek(row * int(np.prod(self.shape)))
+                file.write(np.stack(block).tobytes())
+                file.flush()
+                os.fsync(file.fileno())
+            done += len(block)
+
+    def finish(self) -> None:
+        """Commit, and fold all parts into the store's tables."""
+        self.commit()
+        with full_disk_named(self.path):
+            tables = {name: read_rows(self.path, name) for name in TABLES}
+            for name, table in tables.items():
+                merged = {"merged_parts": str(self._next_part)}
+                write_parquet(self.path / f"{name}.parquet", table.replace_schema_metadata(merged))
+            for part in part_files(self.path):
+                part.unlink()
+
+    def counts(self, source: str | None = None) -> Counts:
+        """What became of the pictures of one source (or of all), over every import."""
+        totals = []
+        for name, (kind, _) in TABLES.items():
+            sources = read_rows(self.path, name)["source"].to_pylist()
+            waiting = [row["source"] for row in self._rows if row["kind"] == kind]
+            totals.append(sum(source is None or s == source for s in [*sources, *waiting]))
+        kept, rejected, duplicates = totals
+        return Counts(kept, rejected, duplicates)
+
+    def close(self) -> None:
+        """Let another writer in. What was not committed is dropped."""
+        self._lock.close()
+
+    def __enter__(self) -> StoreWriter:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def _lock(path: Path) -> IO[bytes]:
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        lock = (path / ".lock").open("wb")
+    except OSError as error:
+        raise BadInput(f"{path} cannot be written: {error.strerror}") from None
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        lock.close()
+        raise BadInput(f"{path} is being written by another process: wait for it, or stop it") from None
+    return lock
+
+
+def _header_bytes(header: dict[str, Any]) -> bytes:
+    return (json.dumps(header, indent=1, ensure_ascii=False) + "\n").encode()
+
+
+@contextmanager
+def full_disk_named(path: Path) -> Iterator[None]:
+    """Turn a full disk (or quota) into an error that says what is safe and what to do."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _FULL:
+            raise StriateError(
+                f"the disk is full ({error.strerror}) while writing {path}: what was committed is safe; "
+                "make room and run the same command again"
+            ) from None
+        raise
+
+
+def write_file(file: Path, data: bytes) -> None:
+    """Write a file so that it is there whole or not at all, even after a power cut."""
+    _replace(file, lambda temporary: temporary.write_bytes(data))
+
+
+def write_parquet(file: Path, table: pa.Table) -> None:
+    """The same for a table."""
+    _replace(file, lambda temporary: pq.write_table(table, temporary, compression="zstd"))
+
+
+def _replace(file: Path, write: Any) -> None:
+    temporary = file.with_name(f".{file.name}.tmp")
+    try:
+        write(temporary)
+        with temporary.open("rb") as written:
+            os.fsync(written.fileno())
+        temporary.rename(file)
+    except BaseException:
+        with suppress(OSError):
+            temporary.unlink()
+        raise
+    directory = os.open(file.parent, os.O_RDONLY)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)

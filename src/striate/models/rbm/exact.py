@@ -61,7 +61,7 @@ def exact_gradient(rbm: RBM, v0: Tensor) -> Statistics:
 
 
 def model_statistics(rbm: RBM) -> Statistics:
-    """Expected statistics under the model, by enumeration of the hidden layer; both units' means given h are linear in closed form."""
+    """Expected statistics under the model, by enumeration of the hidden layer; given h the visible means are exact."""
     h = all_states(rbm.num_hidden, rbm.weights.dtype)
     probability = torch.softmax(log_weight_of_hidden(rbm, h), dim=0)
     v_mean = rbm.visible_mean(h)

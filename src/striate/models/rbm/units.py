@@ -20,7 +20,10 @@ from striate.draws import Draws
 class VisibleUnits(Protocol):
     """What an RBM asks of its visible layer. ``drive`` is W'h, (batch, visible)."""
 
-    kind: str
+    @property
+    def kind(self) -> str:
+        """The name recipes and files use."""
+        ...
 
     def scaled(self, v: Tensor) -> Tensor:
         """What the weights see of the data: v, or v / sigma."""

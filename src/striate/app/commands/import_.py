@@ -1,0 +1,91 @@
+"""``striate import``: pictures of any format into a store."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from striate.errors import Interrupted, StriateError
+
+if TYPE_CHECKING:
+    from striate.app.screen import Screen
+
+SUMMARY = (
+    "Bring pictures into a store of fixed-size pictures: folders, tar and WebDataset, Parquet, IDX (MNIST), CIFAR,\n"
+    "tiny_images.bin, .npy/.npz, videos. Bad files are counted and named; an interrupted import goes on where it was."
+)
+EXAMPLE = "striate import ~/Pictures pictures --size 64"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the verb's arguments."""
+    parser.add_argument("source", metavar="SOURCE", type=Path, help="a folder, archive or file of pictures")
+    parser.add_argument("store", metavar="STORE", type=Path, help="the store's directory; added to if it exists")
+    parser.add_argument("--size", type=parse_size, help="side, or HEIGHTxWIDTH, in pixels (default: 32, or the arrays' own)")
+    parser.add_argument("--fit", choices=["crop", "stretch"], default="crop", help="centre crop, or ignore the aspect ratio")
+    parser.add_argument("--mode", choices=["rgb", "grey"], help="default: rgb, or what the source's arrays are")
+    parser.add_argument("--limit", type=int, help="stop after this many pictures of the source")
+    parser.add_argument("--workers", type=int, help="processes that decode (default: one a core)")
+    parser.add_argument("--every", type=int, default=1, help="videos: one frame in this many; 0: the middle frame of each file")
+    parser.add_argument("--tiny-order", choices=["columns", "rows"], default="columns", help="tiny_images.bin: order of a plane")
+    parser.add_argument("--max-pixels", type=int, default=100_000_000, help="pictures promising more are rejected undecoded")
+
+
+def parse_size(text: str) -> tuple[int, int]:
+    """``64`` or ``48x64`` (height by width)."""
+    parts = text.lower().split("x")
+    if len(parts) not in (1, 2) or not all(part.isdigit() and int(part) > 0 for part in parts):
+        raise argparse.ArgumentTypeError(f"{text!r} is no size: expected for example 64, or 48x64 (height x width)")
+    return int(parts[0]), int(parts[-1])
+
+
+def run(args: argparse.Namespace, screen: Screen) -> dict[str, Any]:
+    """Import; the result counts what became of every picture of the source."""
+    from striate.images import import_images
+    from striate.images.store import read_rows
+
+    try:
+        with screen.progress("importing", None, "pictures") as task:
+            counts = import_images(
+                args.source,
+                args.store,
+                size=args.size,
+                fit=args.fit,
+                mode=args.mode,
+                limit=args.limit,
+                workers=args.workers,
+                every=args.every,
+                tiny_order=args.tiny_order,
+                max_pixels=args.max_pixels,
+                progress=task.advance,
+            )
+    except KeyboardInterrupt:
+        raise Interrupted("import stopped; what was committed is safe: run the same command again to go on") from None
+    reasons: dict[str, int] = {}
+    rejected = read_rows(args.store, "rejected")
+    for reason, source in zip(rejected["reason"].to_pylist(), rejected["source"].to_pylist()):
+        if source == str(args.source.resolve()):
+            kind = str(reason).split(":")[0]
+            reasons[kind] = reasons.get(kind, 0) + 1
+    if counts.kept + counts.duplicates == 0:
+        listed = ", ".join(f"{count} {reason}" for reason, count in sorted(reasons.items()))
+        raise StriateError(
+            f"none of the {counts.seen} files of {args.source} could be used ({listed}): "
+            f"{args.store / 'rejected.parquet'} names them"
+        )
+    return {**dataclasses.asdict(counts), "reasons": reasons, "store": str(args.store)}
+
+
+def show(result: dict[str, Any], screen: Screen) -> None:
+    """A few lines for people."""
+    screen.say(
+        f"{result['seen']:,} seen = {result['kept']:,} kept + {result['rejected']:,} rejected + "
+        f"{result['duplicates']:,} duplicates ({result['added']:,} added now)"
+    )
+    for reason, count in sorted(result["reasons"].items(), key=lambda pair: -pair[1]):
+        screen.say(f"  rejected {count:,}: {reason}")
+    screen.say(f"next: striate info {result['store']}")
+
+

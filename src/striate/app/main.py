@@ -1,0 +1,129 @@
+"""The command line. Verbs are listed here and imported only when used, so that `striate --help` costs nothing."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import importlib
+import json
+import signal
+import sys
+from collections.abc import Sequence
+from types import FrameType
+from typing import NoReturn
+
+from striate.errors import BadInput, Interrupted, StriateError
+
+# verb -> (module under striate.app.commands, what it does)
+VERBS = {
+    "demo": ("demo", "learn filters from the photographs that ship with scikit-image, in about a minute"),
+    "learn": ("learn", "a folder of pictures in, a report with learned features out"),
+    "import": ("import_", "bring pictures of any format into a store"),
+    "info": ("info", "what a store holds"),
+    "train": ("train", "run a recipe"),
+    "resume": ("resume", "go on with a run that was stopped, exactly"),
+    "probe": ("probe", "are the features any good? logistic regression on pixels and on features"),
+    "show": ("show", "filters, curves, reconstructions and the report of a run"),
+    "reproduce": ("reproduce", "redraw a paper's figures beside its findings"),
+    "bench": ("bench", "measure this machine against the bars, with peers in the same run"),
+    "doctor": ("doctor", "what hardware, what is fast here, what is missing"),
+}
+SYNONYMS = {"pretrain": "train", "fit": "learn", "evaluate": "probe", "benchmark": "bench", "continue": "resume"}
+
+
+def entry() -> NoReturn:
+    """The program ``striate``."""
+    sys.exit(main(sys.argv[1:]))
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run one command; returns the exit code: 0 done, 1 failed, 2 bad usage or input, 130 interrupted."""
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        sys.stdout.write(overview())
+        return 0
+    if arguments[0] in ("-V", "--version"):
+        from striate import __version__
+
+        sys.stdout.write(f"striate {__version__}\n")
+        return 0
+    verb, *rest = arguments
+    if verb not in VERBS:
+        sys.stderr.write(f"striate: {unknown_verb(verb)}\n")
+        return 2
+    return run_verb(verb, rest)
+
+
+def overview() -> str:
+    """The text of ``striate --help``."""
+    lines = [f"  {verb:<10} {summary}" for verb, (_, summary) in VERBS.items()]
+    return (
+        "striate: learn layers of visual features from pictures, look at them, measure them, use them\n\n"
+        "usage: striate VERB ... [--json] [--debug]\n\n" + "\n".join(lines) + "\n\n"
+        "example: striate learn ~/Pictures\n"
+        "help on one: striate VERB --help\n"
+    )
+
+
+def unknown_verb(verb: str) -> str:
+    """The message for a verb there is not, naming the nearest one."""
+    nearest = SYNONYMS.get(verb) or next(iter(difflib.get_close_matches(verb, VERBS, 1, 0.5)), None)
+    hint = f"did you mean `striate {nearest}`?" if nearest else f"there are: {', '.join(VERBS)}"
+    return f"no verb {verb!r}; {hint}"
+
+
+def run_verb(verb: str, arguments: Sequence[str]) -> int:
+    """Parse one verb's arguments, run it, print its result; errors become one line and an exit code."""
+    module = importlib.import_module(f"striate.app.commands.{VERBS[verb][0]}")
+    parser = argparse.ArgumentParser(
+        prog=f"striate {verb}",
+        description=module.SUMMARY,
+        epilog=f"example: {module.EXAMPLE}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    module.add_arguments(parser)
+    parser.add_argument("--json", action="store_true", help="print the result as one JSON object on stdout")
+    parser.add_argument("--debug", action="store_true", help="show tracebacks")
+    try:
+        options = parser.parse_args(arguments)
+    except SystemExit as stop:
+        return int(stop.code or 0)
+    # A termination request is answered like Ctrl-C: save, say how to go on, exit 130.
+    previous = signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        return _run(module, options)
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+
+
+def _run(module: object, options: argparse.Namespace) -> int:
+    from striate.app.screen import Screen
+
+    screen = Screen(to_stderr=options.json)
+    try:
+        result = module.run(options, screen)  # type: ignore[attr-defined]
+        if options.json:
+            sys.stdout.write(json.dumps(result) + "\n")
+        else:
+            module.show(result, screen)  # type: ignore[attr-defined]
+        return 0
+    except StriateError as error:
+        if options.debug:
+            raise
+        sys.stderr.write(f"striate: {error}\n")
+        return error.exit_code
+    except KeyboardInterrupt:
+        sys.stderr.write("striate: interrupted\n")
+        return Interrupted.exit_code
+    except BrokenPipeError:
+        return 0
+    # The last line of defence: users get one line, developers ask for --debug.
+    except Exception as error:
+        if options.debug:
+            raise
+        kind = "cannot read or write" if isinstance(error, OSError) else f"unexpected {type(error).__name__}"
+        sys.stderr.write(f"striate: {kind}: {error} (run again with --debug for the details)\n")
+        return BadInput.exit_code if isinstance(error, PermissionError) else StriateError.exit_code
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt

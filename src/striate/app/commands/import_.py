@@ -29,7 +29,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--limit", type=int, help="stop after this many pictures of the source")
     parser.add_argument("--workers", type=int, help="processes that decode (default: one a core)")
     parser.add_argument("--every", type=int, default=1, help="videos: one frame in this many; 0: the middle frame of each file")
-    parser.add_argument("--tiny-order", choices=["columns", "rows"], default="columns", help="tiny_images.bin: order of a plane")
+    parser.add_argument(
+        "--tiny-order", choices=["columns", "rows"], default="columns", help="tiny_images.bin: order of a plane"
+    )
     parser.add_argument("--max-pixels", type=int, default=100_000_000, help="pictures promising more are rejected undecoded")
 
 
@@ -87,5 +89,3 @@ def show(result: dict[str, Any], screen: Screen) -> None:
     for reason, count in sorted(result["reasons"].items(), key=lambda pair: -pair[1]):
         screen.say(f"  rejected {count:,}: {reason}")
     screen.say(f"next: striate info {result['store']}")
-
-

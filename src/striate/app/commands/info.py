@@ -65,9 +65,7 @@ def show(result: dict[str, Any], screen: Screen) -> None:
     table = Table(show_header=False, box=None)
     table.add_row("pictures", f"{result['pictures']:,}, {height}x{width} {'RGB' if channels == 3 else 'grey'}")
     table.add_row("on disk", f"{result['bytes'] / 2**20:,.1f} MiB")
-    table.add_row(
-        "seen", f"{result['seen']:,}: {result['rejected']:,} rejected, {result['duplicates']:,} duplicates set aside"
-    )
+    table.add_row("seen", f"{result['seen']:,}: {result['rejected']:,} rejected, {result['duplicates']:,} duplicates set aside")
     classes = result["classes"]
     shown = ", ".join(f"{name} {count:,}" for name, count in list(classes.items())[:12])
     more = f" and {len(classes) - 12} more" if len(classes) > 12 else ""

@@ -1,0 +1,127 @@
+"""Encoders of RBMs: pictures to hidden activities, of whole pictures or of every patch of larger ones.
+
+Features are hidden means p(h = 1 | v), as in Krizhevsky 2009, section 3.2.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from striate.errors import BadInput
+from striate.models.encoder import Images
+from striate.models.rbm.rbm import RBM
+
+# Rows taken at once: activities of 2,048 pictures by 10,000 units are 80 MB.
+_ROWS = 2048
+# Patches taken at once by the patch encoder, whatever the picture's size.
+_PATCHES = 1 << 16
+
+
+class RowMaker(Protocol):
+    """Pictures to the rows a model sees (a `Preprocessor`)."""
+
+    shape: tuple[int, int, int]
+
+    @property
+    def dim(self) -> int:
+        """Width of a row."""
+        ...
+
+    def apply(self, pictures: np.ndarray | Tensor) -> Tensor:
+        """(n, c, h, w) to (n, dim)."""
+        ...
+
+
+class RBMEncoder:
+    """One RBM (or a stack) on whole pictures. Layers: `pixels` (preprocessed), `hidden1`, `hidden2`, ..."""
+
+    def __init__(self, rows: RowMaker, rbms: Sequence[RBM]) -> None:
+        self._rows, self._rbms = rows, tuple(rbms)
+        self.image_shape = rows.shape
+        self.layers: tuple[str, ...] = ("pixels", *(f"hidden{i + 1}" for i in range(len(rbms))))
+        sizes = (rows.dim, *(rbm.num_hidden for rbm in rbms))
+        self.dims: Mapping[str, int] = dict(zip(self.layers, sizes))
+
+    def encode(self, images: Images, layers: Sequence[str] | None = None) -> dict[str, Tensor]:
+        """Features of uint8 pictures (n, c, h, w); by default of the last layer."""
+        wanted = _check_layers(layers, self.layers)
+        _check_shape(images, self.image_shape)
+        parts: dict[str, list[Tensor]] = {name: [] for name in wanted}
+        for start in range(0, len(images), _ROWS):
+            rows = self._rows.apply(images[start : start + _ROWS])
+            for name, rbm in zip(self.layers, (None, *self._rbms)):
+                rows = rows if rbm is None else rbm.hidden_mean(rows)
+                if name in parts:
+                    parts[name].append(rows.cpu())
+        return {name: torch.cat(part) for name, part in parts.items()}
+
+
+class PatchEncoder:
+    """An RBM of small patches, read at every position of a picture and averaged over a grid of regions.
+
+    The quadrants' averages are the usual code of patch models (Coates, Lee, Ng 2011, section 3.2). Layers: `pixels` (levels
+    less their mean), `hidden1` (regions x regions x hidden).
+
+    Args:
+        rows: preprocessing of patches.
+        rbm: of patches.
+        image_shape: (channels, height, width) of the pictures to encode, at least a patch wide.
+        stride: between positions, in pixels.
+        regions: side of the grid of averages.
+    """
+
+    def __init__(self, rows: RowMaker, rbm: RBM, image_shape: tuple[int, int, int], stride: int = 1, regions: int = 2) -> None:
+        self._rows, self._rbm, self._stride = rows, rbm, stride
+        self.image_shape = image_shape
+        channels, height, width = image_shape
+        size = rows.shape[1]
+        if channels != rows.shape[0] or min(height, width) < size:
+            raise BadInput(f"pictures of shape {image_shape} cannot be read by patches of shape {rows.shape}")
+        self._places = ((height - size) // stride + 1, (width - size) // stride + 1)
+        self._regions = min(regions, *self._places)
+        self.layers: tuple[str, ...] = ("pixels", "hidden1")
+        self.dims: Mapping[str, int] = {
+            "pixels": channels * height * width,
+            "hidden1": self._regions**2 * rbm.num_hidden,
+        }
+
+    def encode(self, images: Images, layers: Sequence[str] | None = None) -> dict[str, Tensor]:
+        """Features of uint8 pictures (n, c, h, w); by default of the hidden layer, regions first."""
+        wanted = _check_layers(layers, self.layers)
+        _check_shape(images, self.image_shape)
+        at_once = max(1, _PATCHES // (self._places[0] * self._places[1]))
+        parts: dict[str, list[Tensor]] = {name: [] for name in wanted}
+        for start in range(0, len(images), at_once):
+            batch = torch.as_tensor(images[start : start + at_once])
+            if "pixels" in parts:
+                parts["pixels"].append(batch.flatten(1).float() - 127.5)
+            if "hidden1" in parts:
+                parts["hidden1"].append(self._pooled(batch).cpu())
+        return {name: torch.cat(part) for name, part in parts.items()}
+
+    def _pooled(self, batch: Tensor) -> Tensor:
+        size = self._rows.shape[1]
+        windows = batch.unfold(2, size, self._stride).unfold(3, size, self._stride)
+        patches = windows.permute(0, 2, 3, 1, 4, 5).reshape(-1, *self._rows.shape)
+        activity = self._rbm.hidden_mean(self._rows.apply(patches))
+        maps = activity.view(len(batch), *self._places, -1).permute(0, 3, 1, 2)
+        return F.adaptive_avg_pool2d(maps, self._regions).flatten(1)
+
+
+def _check_layers(asked: Sequence[str] | None, there: tuple[str, ...]) -> tuple[str, ...]:
+    wanted = (there[-1],) if asked is None else tuple(asked)
+    for name in wanted:
+        if name not in there:
+            raise BadInput(f"no layer {name!r}: this model has {', '.join(there)}")
+    return wanted
+
+
+def _check_shape(images: Images, shape: tuple[int, int, int]) -> None:
+    if tuple(images.shape[1:]) != shape:
+        raise BadInput(f"pictures of shape {tuple(images.shape[1:])} do not fit this model, which takes {shape}")

@@ -1,0 +1,97 @@
+"""Minibatches in an order keyed by (seed, epoch), from rows in memory or streamed from a store larger than it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from striate.draws import generator
+from striate.errors import BadInput
+
+
+class Rows(Protocol):
+    """Training data: float32 rows by position."""
+
+    def __len__(self) -> int: ...
+
+    def take(self, positions: np.ndarray) -> Tensor:
+        """Rows (len(positions), dim)."""
+        ...
+
+
+class MemoryRows:
+    """Rows that fit in memory, preprocessed once."""
+
+    def __init__(self, rows: Tensor) -> None:
+        self._rows = rows
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def take(self, positions: np.ndarray) -> Tensor:
+        """Rows (len(positions), dim), copied."""
+        return self._rows[torch.from_numpy(positions)]
+
+
+class StreamedRows:
+    """Rows read from a store and preprocessed when asked for: memory holds a batch or two, whatever the store's size.
+
+    Args:
+        pictures: a store (or array): uint8 (n, c, h, w) by a list of positions.
+        apply: pictures -> float32 rows.
+        count: how many of the pictures to use.
+    """
+
+    def __init__(self, pictures: object, apply: Callable[[np.ndarray], Tensor], count: int) -> None:
+        self._pictures = pictures
+        self._apply = apply
+        self._count = count
+
+    def __len__(self) -> int:
+        return self._count
+
+    def take(self, positions: np.ndarray) -> Tensor:
+        """Rows (len(positions), dim)."""
+        return self._apply(self._pictures[positions])  # type: ignore[index]
+
+
+class Batches:
+    """An endless sequence of minibatches; batch number s is the same whenever and wherever it is asked for.
+
+    Every epoch is a permutation of its own; what is left over at its end (fewer rows than a batch) is dropped.
+
+    Raises:
+        BadInput: fewer rows than a batch.
+    """
+
+    def __init__(self, rows: Rows, batch_size: int, seed: int, device: torch.device | str = "cpu") -> None:
+        if not 1 <= batch_size <= len(rows):
+            raise BadInput(f"train.batch_size must be from 1 to the {len(rows)} pictures there are, found {batch_size}")
+        self._rows, self._size, self._seed, self._device = rows, batch_size, seed, device
+        self.steps_per_epoch = len(rows) // batch_size
+
+    def starting_at(self, step: int) -> Iterator[Tensor]:
+        """Batches from this step on, each made while the one before is used."""
+        with ThreadPoolExecutor(1, thread_name_prefix="batches") as reader:
+            order = self._positions(step)
+            waiting = reader.submit(self._batch, next(order))
+            for positions in order:
+                batch = waiting.result()
+                waiting = reader.submit(self._batch, positions)
+                yield batch
+
+    def _positions(self, step: int) -> Iterator[np.ndarray]:
+        epoch, within = divmod(step, self.steps_per_epoch)
+        while True:
+            permutation = generator(self._seed, "order", epoch).permutation(len(self._rows))
+            for number in range(within, self.steps_per_epoch):
+                yield permutation[number * self._size : (number + 1) * self._size]
+            epoch, within = epoch + 1, 0
+
+    def _batch(self, positions: np.ndarray) -> Tensor:
+        return self._rows.take(positions).to(self._device)

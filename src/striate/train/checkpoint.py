@@ -1,0 +1,145 @@
+"""Checkpoints that are there whole or not at all: safetensors for tensors, JSON for state, checksummed, the last K kept."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from striate.errors import BadInput, StriateError
+
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A moment of a run: the learner's tensors and the loop's own state."""
+
+    step: int
+    tensors: dict[str, Tensor]
+    state: dict[str, Any]
+
+
+class CheckpointFolder:
+    """The `checkpoints/` of a run.
+
+    Args:
+        path: the folder.
+        keep: how many of the newest to keep.
+    """
+
+    def __init__(self, path: Path, keep: int = 2) -> None:
+        self.path = path
+        self._keep = keep
+
+    def save(self, step: int, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
+        """Write a checkpoint; the JSON, which holds the checksum, appears last and makes it count.
+
+        Raises:
+            StriateError: the disk is full; older checkpoints are untouched.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        file = self._tensors(step)
+        try:
+            write_tensors(file, tensors)
+            described = {"step": step, "sha256": _digest(file), "state": state}
+            write_text(self._json(step), json.dumps(described))
+        except StriateError:
+            with suppress(OSError):
+                file.unlink()
+            raise
+        for old in self.steps()[: -self._keep]:
+            self._json(old).unlink()
+            self._tensors(old).unlink(missing_ok=True)
+
+    def steps(self) -> list[int]:
+        """Steps there are checkpoints of, oldest first."""
+        return sorted(int(file.stem.removeprefix("step-")) for file in self.path.glob("step-*.json"))
+
+    def newest(self) -> tuple[Checkpoint | None, list[str]]:
+        """The newest whole checkpoint, and a line on each damaged one that was passed over."""
+        warnings = []
+        for step in reversed(self.steps()):
+            try:
+                return self._load(step), warnings
+            except (OSError, ValueError, KeyError, SafetensorError) as error:
+                warnings.append(f"checkpoint of step {step} is damaged ({error}): using the one before it")
+        return None, warnings
+
+    def _load(self, step: int) -> Checkpoint:
+        described = json.loads(self._json(step).read_text())
+        file = self._tensors(step)
+        if _digest(file) != described["sha256"]:
+            raise ValueError("its checksum does not fit")
+        return Checkpoint(step, load_file(file), described["state"])
+
+    def _tensors(self, step: int) -> Path:
+        return self.path / f"step-{step:08d}.safetensors"
+
+    def _json(self, step: int) -> Path:
+        return self.path / f"step-{step:08d}.json"
+
+
+def _digest(file: Path) -> str:
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
+
+
+def write_tensors(file: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> None:
+    """A safetensors file, whole or not at all."""
+    contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    _replace(file, lambda temporary: save_file(contiguous, temporary, dict(metadata) if metadata else None))
+
+
+def write_text(file: Path, text: str) -> None:
+    """A text file, whole or not at all."""
+    _replace(file, lambda temporary: temporary.write_text(text))
+
+
+def _replace(file: Path, write: Any) -> None:
+    temporary = file.with_name(f".{file.name}.tmp")
+    try:
+        write(temporary)
+        with temporary.open("rb") as written:
+            os.fsync(written.fileno())
+        temporary.rename(file)
+    except (OSError, SafetensorError) as error:
+        with suppress(OSError):
+            temporary.unlink()
+        if getattr(error, "errno", None) in _FULL or any(word in str(error) for word in ("os error 28", "os error 27")):
+            raise StriateError(
+                f"the disk is full while writing {file.name}: earlier checkpoints are safe; make room and resume"
+            ) from None
+        raise
+    directory = os.open(file.parent, os.O_RDONLY)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)
+
+
+def read_json(file: Path) -> dict[str, Any]:
+    """A JSON object from a file of a run.
+
+    Raises:
+        BadInput: it is missing or damaged.
+    """
+    try:
+        loaded = json.loads(file.read_text())
+    except FileNotFoundError:
+        raise BadInput(f"{file.parent} is no run (no {file.name})") from None
+    except (OSError, ValueError) as error:
+        raise BadInput(f"{file} cannot be read: {error}") from None
+    if not isinstance(loaded, dict):
+        raise BadInput(f"{file} holds no object")
+    return loaded

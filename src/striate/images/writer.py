@@ -7,12 +7,11 @@ says how many parts it holds, so a kill between the renames repeats nothing.
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import json
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -21,7 +20,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from striate.errors import BadInput, StriateError
+from striate.errors import BadInput
+from striate.files import full_disk, is_full_disk, write_whole
 from striate.images.items import UNLABELLED
 from striate.images.store import (
     FORMAT,
@@ -36,7 +36,6 @@ from striate.images.store import (
 )
 
 _SHARD_BYTES = 256 << 20
-_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 @dataclass(frozen=True)
@@ -102,11 +101,15 @@ class StoreWriter:
             "class_names": [],
             "pictures_per_shard": per_shard,
         }
-        with full_disk_named(self.path):
+        with _full_disk_named(self.path):
             (self.path / "pixels").mkdir(parents=True, exist_ok=True)
             (self.path / "parts").mkdir(exist_ok=True)
-            write_file(self.path / "store.json", _header_bytes(header))
+            self._write_header(header)
         return header
+
+    def _write_header(self, header: dict[str, Any]) -> None:
+        text = json.dumps(header, indent=1, ensure_ascii=False) + "\n"
+        write_whole(self.path / "store.json", lambda temporary: temporary.write_text(text, encoding="utf-8"))
 
     def _recall(self) -> None:
         for name in TABLES:
@@ -188,12 +191,12 @@ class StoreWriter:
         """
         if not self._rows:
             return
-        with full_disk_named(self.path):
+        with _full_disk_named(self.path):
             self._append_pixels()
             # Class names first: a label must never point at a name that was lost.
-            write_file(self.path / "store.json", _header_bytes(self._header))
+            self._write_header(self._header)
             table = pa.Table.from_pylist(self._rows, schema=ROW_SCHEMA)
-            write_parquet(self.path / "parts" / f"{self._next_part:06d}.parquet", table)
+            _write_parquet(self.path / "parts" / f"{self._next_part:06d}.parquet", table)
         self._next_part += 1
         self.count += len(self._pixels)
         self._rows, self._pixels = [], []
@@ -213,11 +216,11 @@ class StoreWriter:
     def finish(self) -> None:
         """Commit, and fold all parts into the store's tables."""
         self.commit()
-        with full_disk_named(self.path):
+        with _full_disk_named(self.path):
             tables = {name: read_rows(self.path, name) for name in TABLES}
             for name, table in tables.items():
                 merged = {"merged_parts": str(self._next_part)}
-                write_parquet(self.path / f"{name}.parquet", table.replace_schema_metadata(merged))
+                _write_parquet(self.path / f"{name}.parquet", table.replace_schema_metadata(merged))
             for part in part_files(self.path):
                 part.unlink()
 
@@ -256,47 +259,15 @@ def _lock(path: Path) -> IO[bytes]:
     return lock
 
 
-def _header_bytes(header: dict[str, Any]) -> bytes:
-    return (json.dumps(header, indent=1, ensure_ascii=False) + "\n").encode()
-
-
 @contextmanager
-def full_disk_named(path: Path) -> Iterator[None]:
-    """Turn a full disk (or quota) into an error that says what is safe and what to do."""
+def _full_disk_named(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in _FULL:
-            raise StriateError(
-                f"the disk is full ({error.strerror}) while writing {path}: what was committed is safe; "
-                "make room and run the same command again"
-            ) from None
+        if is_full_disk(error):
+            raise full_disk(path) from None
         raise
 
 
-def write_file(file: Path, data: bytes) -> None:
-    """Write a file so that it is there whole or not at all, even after a power cut."""
-    _replace(file, lambda temporary: temporary.write_bytes(data))
-
-
-def write_parquet(file: Path, table: pa.Table) -> None:
-    """The same for a table."""
-    _replace(file, lambda temporary: pq.write_table(table, temporary, compression="zstd"))
-
-
-def _replace(file: Path, write: Any) -> None:
-    temporary = file.with_name(f".{file.name}.tmp")
-    try:
-        write(temporary)
-        with temporary.open("rb") as written:
-            os.fsync(written.fileno())
-        temporary.rename(file)
-    except BaseException:
-        with suppress(OSError):
-            temporary.unlink()
-        raise
-    directory = os.open(file.parent, os.O_RDONLY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
+def _write_parquet(file: Path, table: pa.Table) -> None:
+    write_whole(file, lambda temporary: pq.write_table(table, temporary, compression="zstd"))

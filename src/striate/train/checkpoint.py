@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -17,8 +15,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from striate.errors import BadInput, StriateError
-
-_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+from striate.files import write_whole
 
 
 @dataclass(frozen=True)
@@ -68,7 +65,7 @@ class CheckpointFolder:
 
     def newest(self) -> tuple[Checkpoint | None, list[str]]:
         """The newest whole checkpoint, and a line on each damaged one that was passed over."""
-        warnings = []
+        warnings: list[str] = []
         for step in reversed(self.steps()):
             try:
                 return self._load(step), warnings
@@ -98,34 +95,12 @@ def _digest(file: Path) -> str:
 def write_tensors(file: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> None:
     """A safetensors file, whole or not at all."""
     contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    _replace(file, lambda temporary: save_file(contiguous, temporary, dict(metadata) if metadata else None))
+    write_whole(file, lambda temporary: save_file(contiguous, temporary, dict(metadata) if metadata else None))
 
 
 def write_text(file: Path, text: str) -> None:
     """A text file, whole or not at all."""
-    _replace(file, lambda temporary: temporary.write_text(text))
-
-
-def _replace(file: Path, write: Any) -> None:
-    temporary = file.with_name(f".{file.name}.tmp")
-    try:
-        write(temporary)
-        with temporary.open("rb") as written:
-            os.fsync(written.fileno())
-        temporary.rename(file)
-    except (OSError, SafetensorError) as error:
-        with suppress(OSError):
-            temporary.unlink()
-        if getattr(error, "errno", None) in _FULL or any(word in str(error) for word in ("os error 28", "os error 27")):
-            raise StriateError(
-                f"the disk is full while writing {file.name}: earlier checkpoints are safe; make room and resume"
-            ) from None
-        raise
-    directory = os.open(file.parent, os.O_RDONLY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
+    write_whole(file, lambda temporary: temporary.write_text(text))
 
 
 def read_json(file: Path) -> dict[str, Any]:

@@ -245,6 +245,10 @@ class ContrastiveLearner:
         self.step_number = int(state["step"])
         self._weights.refresh()
 
+    def refresh(self) -> None:
+        """To be called after `rbm`'s parameters were changed from outside."""
+        self._weights.refresh()
+
     def diagnose(self) -> dict[str, float]:
         """Slower readings for the log: the size of the last update beside the weights', and the weights' own size."""
         weights = torch.linalg.vector_norm(self.rbm.weights)

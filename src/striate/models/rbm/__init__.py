@@ -5,6 +5,7 @@ from striate.models.rbm.contrastive import contrastive_gradient as contrastive_g
 from striate.models.rbm.contrastive import correlate as correlate
 from striate.models.rbm.contrastive import persistent_gradient as persistent_gradient
 from striate.models.rbm.gibbs import gibbs as gibbs
+from striate.models.rbm.merge import tile_rbm as tile_rbm
 from striate.models.rbm.rbm import RBM as RBM
 from striate.models.rbm.start import new_rbm as new_rbm
 from striate.models.rbm.units import Bernoulli as Bernoulli

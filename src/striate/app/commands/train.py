@@ -1,0 +1,65 @@
+"""``striate train``: run a recipe."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from striate.errors import BadInput
+
+if TYPE_CHECKING:
+    from striate.app.screen import Screen
+
+SUMMARY = "Run a recipe into a run directory: checkpoints, curves, filters over time, and the trained model."
+EXAMPLE = "striate train demo/patches data.store=pictures model.hidden=400"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the verb's arguments."""
+    parser.add_argument(
+        "recipe", metavar="RECIPE", nargs="?", help="a YAML file, or the name of a recipe that ships with Striate"
+    )
+    parser.add_argument("overrides", metavar="KEY=VALUE", nargs="*", help="override any key, for example train.epochs=5")
+    parser.add_argument("--size", help="small, gpu or paper, where the recipe has sizes")
+    parser.add_argument("--run", type=Path, help="the run directory (default: runs/NAME)")
+    parser.add_argument("--init", type=Path, help="start a new run from the weights of this one")
+    parser.add_argument("--dry-run", action="store_true", help="print the recipe as it would be run, and stop")
+    parser.add_argument("--schema", action="store_true", help="print the JSON Schema of recipes, and stop")
+
+
+def run(args: argparse.Namespace, screen: Screen) -> dict[str, Any]:
+    """Train; the result holds the last metrics and the run's path."""
+    from striate.app.recipe import Recipe, find_recipe, load_recipe
+
+    if args.schema:
+        return {"schema": Recipe.model_json_schema()}
+    if args.recipe is None:
+        raise BadInput("name a recipe: striate train RECIPE data.store=STORE")
+    recipe = load_recipe(find_recipe(args.recipe), args.overrides, args.size)
+    if args.dry_run:
+        return {"recipe": recipe.model_dump(mode="json")}
+    from striate.app.training import new_run
+
+    return new_run(recipe, args.run or Path("runs") / recipe.name, screen, args.init)
+
+
+def show(result: dict[str, Any], screen: Screen) -> None:
+    """The end of a training, or what was asked for instead of one."""
+    if "schema" in result:
+        screen.say(json.dumps(result["schema"], indent=1))
+    elif "recipe" in result:
+        from striate.app.yaml import dump_yaml
+
+        screen.say(dump_yaml(result["recipe"]))
+    else:
+        show_training(result, screen)
+
+
+def show_training(result: dict[str, Any], screen: Screen) -> None:
+    """What a finished training printed, and the command that usually follows."""
+    error, activity = result.get("reconstruction_error"), result.get("hidden_activity")
+    if error is not None and activity is not None:
+        screen.say(f"{result['steps']:,} steps in {result['wall_s']:.0f} s: error {error:.4g}, activity {activity:.3f}")
+    screen.say(f"next: striate show {result['run']} report")

@@ -1,0 +1,96 @@
+"""``striate.load(run)``: a trained model as an Encoder, from the one file that people copy."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from striate.errors import BadInput
+from striate.models.encoder import Encoder
+from striate.models.rbm import RBM
+from striate.models.rbm.encode import PatchEncoder, RBMEncoder
+from striate.preprocess import Preprocessor
+from striate.train.checkpoint import write_tensors
+
+FORMAT_VERSION = 1
+_FILE = "encoder.safetensors"
+
+
+@dataclass(frozen=True)
+class TrainedModel:
+    """What encoder.safetensors holds: a model, its preprocessing, and the shape of the pictures it was trained on."""
+
+    rbm: RBM
+    preprocessor: Preprocessor
+    image_shape: tuple[int, int, int]
+    description: dict[str, Any]
+
+    def encoder(self, image_shape: tuple[int, int, int] | None = None) -> Encoder:
+        """The model as an encoder; a patch model reads pictures of any shape its patches fit into."""
+        if self.preprocessor.settings.patch is None:
+            return RBMEncoder(self.preprocessor, [self.rbm])
+        return PatchEncoder(self.preprocessor, self.rbm, image_shape or self.image_shape)
+
+
+def save_model(run: Path, rbm: RBM, preprocessor: Preprocessor, image_shape: tuple[int, int, int], name: str) -> None:
+    """Write encoder.safetensors into a run: tensors of model and preprocessing, everything else in its header."""
+    description = {
+        "format": "striate-encoder",
+        "version": FORMAT_VERSION,
+        "name": name,
+        "kind": "rbm",
+        "model": rbm.describe(),
+        "preprocess": preprocessor.describe(),
+        "image_shape": list(image_shape),
+    }
+    tensors = {f"model.{key}": tensor for key, tensor in rbm.state().items()}
+    tensors |= {f"preprocess.{key}": tensor for key, tensor in preprocessor.state().items()}
+    write_tensors(run / _FILE, tensors, {"striate": json.dumps(description)})
+
+
+def load_model(run: str | Path) -> TrainedModel:
+    """The model of a run directory, or of an encoder file by itself.
+
+    Raises:
+        BadInput: none is there yet, it is damaged, or of another version.
+    """
+    path = Path(run)
+    file = path / _FILE if path.is_dir() else path
+    if not file.exists():
+        hint = "it has not saved a model yet" if (path / "run.json").exists() else "expected a run directory"
+        raise BadInput(f"{run} has no {_FILE}: {hint}")
+    try:
+        with safe_open(file, "pt") as opened:
+            description = json.loads((opened.metadata() or {})["striate"])
+            tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 (not a mapping)
+    except (SafetensorError, KeyError, ValueError, OSError) as error:
+        raise BadInput(f"{file} is no model of Striate's: {error}") from None
+    if description.get("version") != FORMAT_VERSION:
+        raise BadInput(f"{file} is of version {description.get('version')}, this Striate reads version {FORMAT_VERSION}")
+    channels, height, width = description["image_shape"]
+    return TrainedModel(
+        RBM.restore(description["model"], _part(tensors, "model.")),
+        Preprocessor.restore(description["preprocess"], _part(tensors, "preprocess.")),
+        (channels, height, width),
+        description,
+    )
+
+
+def _part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+
+
+def load(run: str | Path, image_shape: tuple[int, int, int] | None = None) -> Encoder:
+    """A trained model as an encoder: ``striate.load("runs/patches").encode(images)``.
+
+    Args:
+        run: a run directory or an encoder file.
+        image_shape: (channels, height, width) of the pictures to encode, for patch models; by default those trained on.
+    """
+    return load_model(run).encoder(image_shape)

@@ -1,0 +1,208 @@
+"""Recipes: one small YAML file, typed and checked on load, composed of each room's settings.
+
+`sizes:` lists what differs for small, gpu and paper; `key.sub=value` on the command line overrides anything. A mistyped key
+is an error that names the nearest valid one. A new model kind is a settings class here, its builder in `build.py`, and a line
+in each one's registry.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from striate.app.yaml import load_yaml, read_yaml
+from striate.errors import BadInput
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class DataSettings(_Strict):
+    """Which pictures."""
+
+    store: Path | None = Field(None, description="an image store; given on the command line as data.store=...")
+    limit: int | None = Field(None, ge=1, description="use only so many of its pictures")
+
+
+class PreprocessGroup(_Strict):
+    """From pixel levels to what the model sees (striate.preprocess.PreprocessSettings)."""
+
+    kind: Literal["whiten", "delete", "standardise", "scale"] = "whiten"
+    delete: int = Field(0, ge=0, description="least significant directions to delete")
+    epsilon: float = Field(0.0, ge=0, description="added to eigenvalues, in squared pixel levels")
+    contrast: bool = Field(False, description="normalise each picture's brightness and contrast first")
+    patch: int | None = Field(None, ge=2, description="edge of the patches the model sees; null: whole pictures")
+    patches: int = Field(100_000, ge=2, description="how many patches to draw")
+
+
+class StartSettings(_Strict):
+    """Start a model of whole pictures from a model of patches of them (Krizhevsky 2009, section 2.5)."""
+
+    patch: int = Field(8, ge=2, description="edge of the patches")
+    hidden: int = Field(200, ge=1, description="units of the patch model; copies of it tile the picture")
+    stride: int = Field(4, ge=1, description="pixels from one copy to the next")
+    patches: int = Field(100_000, ge=2)
+    epochs: int = Field(8, ge=1)
+    learning_rate: float = Field(2e-3, gt=0)
+    hidden_bias: float = -4.0
+    sparsity_target: float | None = 0.02
+    sparsity_cost: float = 10.0
+    weight_std: float = Field(0.01, gt=0)
+    weight_decay: float = Field(1e-4, ge=0)
+    scale: float = Field(1.0, gt=0, description="factor on the copied weights")
+
+
+class RBMGroup(_Strict):
+    """One restricted Boltzmann machine."""
+
+    kind: Literal["rbm"] = "rbm"
+    visible: Literal["gaussian", "bernoulli"] = "gaussian"
+    hidden: int = Field(256, ge=1)
+    sigma: float = Field(1.0, gt=0, description="standard deviation of Gaussian visible units, in data units")
+    weight_std: float = Field(0.01, gt=0)
+    hidden_bias: float = 0.0
+    start: StartSettings | None = Field(None, description="begin from a patch model; `hidden` then follows from it")
+
+
+class TrainGroup(_Strict):
+    """Contrastive divergence, its schedule, and what is kept."""
+
+    epochs: float = Field(10, gt=0)
+    batch_size: int = Field(128, ge=1)
+    learning_rate: float = Field(1e-3, gt=0)
+    schedule: Literal["constant", "linear", "cosine"] = "linear"
+    hold: float = Field(0.5, ge=0, le=1, description="share of the run before the rate falls")
+    warmup_steps: int = Field(0, ge=0)
+    momentum: float = Field(0.9, ge=0, lt=1)
+    initial_momentum: float = Field(0.5, ge=0, lt=1)
+    momentum_steps: int = Field(500, ge=0)
+    weight_decay: float = Field(1e-4, ge=0)
+    sparsity_target: float | None = Field(None, gt=0, lt=1)
+    sparsity_cost: float = Field(1.0, ge=0)
+    k: int = Field(1, ge=1, description="Gibbs steps")
+    chains: int | None = Field(None, ge=1, description="kept chains: PCD; null: CD")
+    sample_visible: bool = True
+    final_states: bool = False
+    dtype: Literal["auto", "fp32", "tf32", "bf16"] = "auto"
+    log_every: int = Field(50, ge=1)
+    checkpoint_every_s: float = Field(120.0, gt=0)
+    keep: int = Field(2, ge=1, description="checkpoints kept")
+    snapshots: int = Field(10, ge=1, description="moments at which filters are kept for the report")
+    memory_gb: float = Field(4.0, gt=0, description="preprocess once and keep in memory up to this size; else stream")
+
+
+class EvalGroup(_Strict):
+    """How features are judged."""
+
+    layer: str | None = Field(None, description="layer to probe; null: the last")
+    limit: int | None = Field(None, ge=1, description="probe with at most so many training pictures")
+
+
+class Recipe(_Strict):
+    """A whole experiment."""
+
+    name: str
+    data: DataSettings = DataSettings()
+    preprocess: PreprocessGroup = PreprocessGroup()
+    model: RBMGroup = RBMGroup()
+    train: TrainGroup = TrainGroup()
+    cluster: None = Field(None, description="one process; the cluster is not built yet")
+    eval: EvalGroup = EvalGroup()
+    seed: int = 0
+    device: str = "auto"
+
+
+def find_recipe(name: str | Path) -> Path:
+    """A recipe's file, from a path or from the name of one that ships with Striate (`demo/patches`).
+
+    Raises:
+        BadInput: there is none; the nearest names are given.
+    """
+    path = Path(name)
+    if path.is_file():
+        return path
+    shipped = {str(file.relative_to(root).with_suffix("")): file for root in recipe_folders() for file in root.rglob("*.yaml")}
+    wanted = str(name).removesuffix(".yaml").removeprefix("recipes/")
+    for known, file in shipped.items():
+        if wanted in (known, Path(known).name):
+            return file
+    nearest = difflib.get_close_matches(wanted, [*shipped, *(Path(known).name for known in shipped)], 1, 0.4)
+    hint = f"did you mean {nearest[0]}?" if nearest else f"there are: {', '.join(sorted(shipped)) or 'none'}"
+    raise BadInput(f"no recipe {str(name)!r}: {hint}")
+
+
+def recipe_folders() -> list[Path]:
+    """Where recipes ship: inside the installed package, or beside src in a checkout."""
+    here = Path(__file__).resolve()
+    return [folder for folder in (here.parents[1] / "recipes", here.parents[3] / "recipes") if folder.is_dir()]
+
+
+def load_recipe(file: Path, overrides: Sequence[str] = (), size: str | None = None) -> Recipe:
+    """A recipe with the differences of one size and the overrides `key.sub=value` applied, in that order.
+
+    Raises:
+        BadInput: a key that is unknown (naming the nearest), doubled or of the wrong type, or a size it does not have.
+    """
+    raw = read_yaml(file)
+    if not isinstance(raw, dict):
+        raise BadInput(f"{file.name} holds no recipe: expected keys such as name, data, model, train")
+    sizes = raw.pop("sizes", None) or {}
+    if size is not None:
+        if size not in sizes:
+            raise BadInput(f"{file.name} has no size {size!r}: it has {', '.join(sizes) or 'one size only'}")
+        raw = _merge(raw, sizes[size] or {})
+    for override in overrides:
+        raw = _merge(raw, _parse_override(override))
+    return check_recipe(raw, file.name)
+
+
+def check_recipe(raw: dict[str, Any], where: str) -> Recipe:
+    """Validate a mapping; errors become one line each."""
+    try:
+        return Recipe.model_validate(raw)
+    except ValidationError as error:
+        raise BadInput(f"{where}: " + "; ".join(_explain(dict(one)) for one in error.errors())) from None
+
+
+def _merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in over.items():
+        known = merged.get(key)
+        merged[key] = _merge(known, value) if isinstance(known, dict) and isinstance(value, dict) else value
+    return merged
+
+
+def _parse_override(text: str) -> dict[str, Any]:
+    key, equals, value = text.partition("=")
+    if not equals or not key:
+        raise BadInput(f"{text!r} is no override: expected key.sub=value, for example model.hidden=4000")
+    nested = load_yaml(value, text) if value else None
+    for part in reversed(key.strip().split(".")):
+        nested = {part: nested}
+    return dict(nested)  # type: ignore[arg-type]
+
+
+def _explain(error: dict[str, Any]) -> str:
+    location = [str(part) for part in error["loc"]]
+    path = ".".join(location)
+    if error["type"] == "extra_forbidden":
+        known = sorted(_fields(location[:-1]))
+        nearest = difflib.get_close_matches(location[-1], known, 1, 0.5)
+        prefix = ".".join(location[:-1])
+        hint = f"did you mean {'.'.join([*location[:-1], nearest[0]])}?" if nearest else f"{prefix} has: {', '.join(known)}"
+        return f"unknown key {path}; {hint}"
+    return f"{path}: {error['msg'].lower()}, found {error['input']!r}"
+
+
+def _fields(location: list[str]) -> set[str]:
+    model: Any = Recipe
+    for part in location:
+        annotation = model.model_fields[part].annotation
+        options = [annotation, *getattr(annotation, "__args__", ())]
+        model = next(option for option in options if isinstance(option, type) and issubclass(option, BaseModel))
+    return set(model.model_fields) | ({"sizes"} if model is Recipe else set())

@@ -1,0 +1,50 @@
+"""Writing files so that they are there whole or not at all, and naming a full disk for what it is."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+from striate.errors import StriateError
+
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+# Libraries written in other languages give the number in words only.
+_FULL_WORDS = tuple(f"os error {number}" for number in sorted(_FULL))
+
+
+def is_full_disk(error: Exception) -> bool:
+    """Whether an error means that the disk, a quota or a file-size limit is reached."""
+    return getattr(error, "errno", None) in _FULL or any(words in str(error) for words in _FULL_WORDS)
+
+
+def write_whole(file: Path, write: Callable[[Path], object]) -> None:
+    """Let ``write`` make a temporary file beside ``file``, sync it, and give it the name: a power cut leaves all or nothing.
+
+    Raises:
+        StriateError: the disk is full; the file is as it was.
+    """
+    temporary = file.with_name(f".{file.name}.tmp")
+    try:
+        write(temporary)
+        with temporary.open("rb") as written:
+            os.fsync(written.fileno())
+        temporary.rename(file)
+    except BaseException as error:
+        with suppress(OSError):
+            temporary.unlink()
+        if isinstance(error, Exception) and is_full_disk(error):
+            raise full_disk(file) from None
+        raise
+    directory = os.open(file.parent, os.O_RDONLY)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)
+
+
+def full_disk(file: Path) -> StriateError:
+    """The error that says what is safe and what to do."""
+    return StriateError(f"the disk is full while writing {file}: what was saved before is safe; make room and go on")

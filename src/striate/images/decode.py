@@ -10,6 +10,8 @@ from __future__ import annotations
 import io
 import stat
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -18,9 +20,6 @@ import numpy as np
 from PIL import Image
 
 from striate.images.items import Rejected
-
-# The limit of pixels is checked here, from the header, with a reason of our own.
-Image.MAX_IMAGE_PIXELS = None
 
 _FORMATS = ("JPEG", "MPO", "PNG", "GIF", "BMP", "WEBP", "TIFF", "PPM", "AVIF", "JPEG2000", "TGA", "ICO", "PCX", "DIB")
 _ORIENTATION_TAG = 274
@@ -44,7 +43,8 @@ class Target:
         shape: (channels, height, width); 3 channels are RGB, 1 is grey.
         fit: `crop` scales the shorter side and cuts the centre; `stretch` ignores the aspect ratio.
         max_pixels: a header promising more is not decoded.
-        min_side: pictures with a shorter side below this many pixels are rejected.
+        min_side: pictures with a shorter side below this many pixels (or below the target's, if that is less) are
+            rejected: they hold nothing to see.
     """
 
     shape: tuple[int, int, int]
@@ -66,8 +66,7 @@ def decode(data: bytes | Path | np.ndarray, target: Target) -> np.ndarray:
     if not data:
         raise Rejected("empty file")
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with _own_limits():
             return _from_encoded(data, target)
     except Rejected:
         raise
@@ -76,6 +75,19 @@ def decode(data: bytes | Path | np.ndarray, target: Target) -> np.ndarray:
     # A damaged file makes Pillow raise almost anything (OSError, SyntaxError, struct.error, ZeroDivisionError, ...).
     except Exception as error:
         raise Rejected(f"damaged: {_one_line(error)}") from None
+
+
+@contextmanager
+def _own_limits() -> Iterator[None]:
+    """Pillow's process-wide pixel limit and its warnings, out of the way while the limit of `Target` is in force."""
+    limit = Image.MAX_IMAGE_PIXELS
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            Image.MAX_IMAGE_PIXELS = None
+            yield
+        finally:
+            Image.MAX_IMAGE_PIXELS = limit
 
 
 def _one_line(error: Exception) -> str:
@@ -107,24 +119,35 @@ def _from_encoded(data: bytes, target: Target) -> np.ndarray:
     if image.format == "JPEG":
         # Decode at half, quarter or eighth size where that still leaves twice the pixels wanted each way.
         image.draft(None, (2 * max(height, width), 2 * max(height, width)))
-    orientation = image.getexif().get(_ORIENTATION_TAG, 1) if "exif" in image.info or image.format == "TIFF" else 1
+    orientation = _orientation(image)
     levels = _to_levels(image, "RGB" if target.shape[0] == 3 else "L")
     if orientation in _UPRIGHT:
         levels = levels.transpose(_UPRIGHT[orientation])
     return _planar(_fit(levels, target))
 
 
+def _orientation(image: Image.Image) -> object:
+    """EXIF orientation, 1 (upright) where none is stated or its block is damaged: the picture itself may be whole."""
+    if "exif" not in image.info and image.format != "TIFF":
+        return 1
+    try:
+        return image.getexif().get(_ORIENTATION_TAG, 1)
+    except Exception:
+        return 1
+
+
 def _check_size(size: tuple[int, int], target: Target) -> None:
     width, height = size
     if width * height > target.max_pixels:
         raise Rejected(f"too large: {width}x{height} pixels, the limit is {target.max_pixels}")
-    if min(width, height) < target.min_side:
-        raise Rejected(f"too small: {width}x{height} pixels, the least side is {target.min_side}")
+    least = min(target.min_side, *target.shape[1:])
+    if min(width, height) < least:
+        raise Rejected(f"too small: {width}x{height} pixels, the least side is {least}")
 
 
 def _to_levels(image: Image.Image, mode: str) -> Image.Image:
     """8-bit RGB or grey."""
-    if image.mode == mode:
+    if image.mode == mode and "transparency" not in image.info:
         return image
     if image.mode.startswith("I") or image.mode == "F":
         image = _from_deep(image)

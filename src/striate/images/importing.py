@@ -6,24 +6,19 @@ was stopped (or killed) goes on where it was, and one that was finished adds not
 
 from __future__ import annotations
 
-import hashlib
 import itertools
-import multiprocessing
+import math
 import os
 import time
-from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
-
-from striate.errors import BadInput, StriateError
-from striate.images.decode import Target, decode
+from striate.errors import BadInput
+from striate.images.decode import Target
 from striate.images.items import UNLABELLED, Item, Rejected, Source
+from striate.images.pool import Decoded, decoded_chunks
 from striate.images.sources import SourceOptions, open_source
 from striate.images.writer import Counts, StoreWriter
 
@@ -31,6 +26,7 @@ from striate.images.writer import Counts, StoreWriter
 _CHUNK_ITEMS = 128
 _CHUNK_BYTES = 8 << 20
 _COMMIT_ROWS = 8192
+_COMMIT_BYTES = 128 << 20
 _COMMIT_SECONDS = 5.0
 _DEFAULT_SIDE = 32
 # Starting worker processes costs about half a second: not worth it below this many pictures.
@@ -66,6 +62,7 @@ def import_images(
     every: int = 1,
     tiny_order: str = "columns",
     max_pixels: int = 100_000_000,
+    min_side: int = 8,
     name: str | None = None,
     progress: Progress | None = None,
 ) -> ImportCounts:
@@ -82,21 +79,27 @@ def import_images(
         every: of a video, one frame in this many; 0 takes the middle frame of each file.
         tiny_order: `columns` or `rows`, of a tiny-images file.
         max_pixels: a header promising more is rejected undecoded.
+        min_side: pictures with a shorter side below this many pixels are rejected.
         name: what the source is called in the store; by default its path.
         progress: called with the number of pictures done since the last call.
 
     Raises:
         BadInput: no such source, an empty one, or a store of another shape or version.
-        StriateError: the disk is full, or a decoding process died; what was committed is safe.
+        StriateError: the disk is full; what was committed is safe.
     """
+    if limit is not None and limit < 1:
+        raise BadInput(f"--limit must be at least 1, found {limit}")
     opened = open_source(source, SourceOptions(every, tiny_order)) if isinstance(source, str | Path) else source
     name = name or (str(Path(source).resolve()) if isinstance(source, str | Path) else "memory")
-    target = Target(_shape(opened, size, mode, Path(store)), fit, max_pixels)
+    target = Target(_shape(opened, size, mode, Path(store)), fit, max_pixels, min_side)
     with StoreWriter(store, target.shape) as writer:
         before = writer.counts(name).kept
         for class_name in opened.class_names:
             writer.label_of(class_name)
-        items = itertools.islice(opened, limit) if limit is not None else iter(opened)
+        items = _unrepeated(itertools.islice(opened, limit) if limit is not None else iter(opened))
+        if opened.natural_shape == target.shape:
+            # Nothing to decode: handing arrays to other processes costs more than it saves.
+            workers = 1
         _import(items, opened, writer, name, target, workers, progress or (lambda done: None))
         writer.finish()
         counts = writer.counts(name)
@@ -117,6 +120,17 @@ def _shape(source: Source, size: int | tuple[int, int] | None, mode: str | None,
     return (1 if mode == "grey" else 3), height, width
 
 
+def _unrepeated(items: Iterator[Item]) -> Iterator[Item]:
+    """Keys name pictures: another picture under a key that was used is rejected under a key of its own."""
+    times: dict[str, int] = {}
+    for item in items:
+        times[item.key] = count = times.get(item.key, 0) + 1
+        if count > 1:
+            reason = Rejected(f"duplicate key: the source names {count} pictures {item.key!r} so far")
+            item = replace(item, key=f"{item.key} ({count})", data=reason)
+        yield item
+
+
 def _import(
     items: Iterator[Item],
     source: Source,
@@ -135,95 +149,50 @@ def _import(
             else:
                 yield item
 
-    for chunk, results in _decoded(_chunks(fresh()), target, workers):
-        for item, (image, note) in zip(chunk, results, strict=True):
-            if image is None:
-                writer.reject(note, key=item.key, source=name)
-            else:
-                label = item.label
-                if label != UNLABELLED and label < len(source.class_names):
-                    label = writer.label_of(source.class_names[label])
-                writer.append(image, note, key=item.key, source=name, label=label, term=item.term)
+    chunks, processes = _split_work(_chunks(fresh(), target), workers)
+    for chunk, decoded in decoded_chunks(chunks, target, processes):
+        _record(chunk, decoded, source.class_names, writer, name)
         progress(len(chunk))
-        if writer.pending >= _COMMIT_ROWS or time.monotonic() - committed > _COMMIT_SECONDS:
+        full = writer.pending >= _COMMIT_ROWS or writer.pending_bytes >= _COMMIT_BYTES
+        if full or time.monotonic() - committed > _COMMIT_SECONDS:
             writer.commit()
             committed = time.monotonic()
 
 
-def _chunks(items: Iterator[Item]) -> Iterator[list[Item]]:
+def _record(chunk: list[Item], decoded: Decoded, class_names: list[str], writer: StoreWriter, name: str) -> None:
+    pictures = iter(decoded.pixels)
+    for item, (kept, note) in zip(chunk, decoded.notes, strict=True):
+        if not kept:
+            writer.reject(note, key=item.key, source=name)
+            continue
+        label = item.label
+        if UNLABELLED < label < len(class_names):
+            label = writer.label_of(class_names[label])
+        writer.append(next(pictures), note, key=item.key, source=name, label=label, term=item.term)
+
+
+def _split_work(chunks: Iterator[list[Item]], workers: int | None) -> tuple[Iterator[list[Item]], int]:
+    """The chunks, and how many processes they are worth."""
+    if workers is not None:
+        return chunks, workers
+    wanted = max(1, _FEW // _CHUNK_ITEMS)
+    first = list(itertools.islice(chunks, wanted))
+    return itertools.chain(first, chunks), (os.cpu_count() or 1) if len(first) == wanted else 1
+
+
+def _chunks(items: Iterator[Item], target: Target) -> Iterator[list[Item]]:
+    """Pieces of work, bounded in number, in bytes that go in and in bytes that come out."""
+    most = max(1, min(_CHUNK_ITEMS, _CHUNK_BYTES // math.prod(target.shape)))
     chunk: list[Item] = []
     size = 0
     for item in items:
         chunk.append(item)
         size += len(item.data) if isinstance(item.data, bytes) else getattr(item.data, "nbytes", 0)
-        if len(chunk) >= _CHUNK_ITEMS or size >= _CHUNK_BYTES:
+        if len(chunk) >= most or size >= _CHUNK_BYTES:
             yield chunk
             chunk, size = [], 0
     if chunk:
         yield chunk
-
-
-Decoded = tuple[np.ndarray | None, str]
-
-
-def _decoded(chunks: Iterator[list[Item]], target: Target, workers: int | None) -> Iterator[tuple[list[Item], list[Decoded]]]:
-    """Each chunk with, for each item, (picture, its digest) or (None, the reason); in order."""
-    chunks = iter(chunks)
-    first = list(itertools.islice(chunks, max(1, _FEW // _CHUNK_ITEMS))) if workers is None else []
-    few = workers is None and len(first) < max(1, _FEW // _CHUNK_ITEMS)
-    processes = (os.cpu_count() or 1) if workers is None else workers
-    chunks = itertools.chain(first, chunks)
-    if few or processes <= 1:
-        for chunk in chunks:
-            yield chunk, decode_all([item.data for item in chunk], target)
-    else:
-        yield from _in_processes(chunks, target, processes)
-
-
-def _in_processes(chunks: Iterator[list[Item]], target: Target, processes: int) -> Iterator[tuple[list[Item], list[Decoded]]]:
-    waiting: deque[tuple[list[Item], Future[list[Decoded]]]] = deque()
-    # Fresh interpreters: forking would copy whatever threads the caller has.
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(processes, mp_context=context, initializer=_quiet) as pool:
-        try:
-            for chunk in chunks:
-                waiting.append((chunk, pool.submit(decode_all, [item.data for item in chunk], target)))
-                if len(waiting) > 2 * processes:
-                    done, future = waiting.popleft()
-                    yield done, future.result()
-            while waiting:
-                done, future = waiting.popleft()
-                yield done, future.result()
-        except BrokenProcessPool:
-            raise StriateError(
-                "a decoding process died (out of memory?): what was committed is safe; run the same command again, "
-                "with --workers 1 if it dies again"
-            ) from None
-        finally:
-            for _, future in waiting:
-                future.cancel()
-
-
-def _quiet() -> None:
-    """Ctrl-C is the parent's to answer."""
-    import signal
-
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-
-def decode_all(data: list[bytes | Path | np.ndarray | Rejected], target: Target) -> list[Decoded]:
-    """Decode a chunk: for each item the picture and the SHA-256 of its pixels, or None and the reason."""
-    return [_decode_one(one, target) for one in data]
-
-
-def _decode_one(data: bytes | Path | np.ndarray | Rejected, target: Target) -> Decoded:
-    if isinstance(data, Rejected):
-        return None, str(data)
-    try:
-        image = decode(data, target)
-    except Rejected as reason:
-        return None, str(reason)
-    return image, hashlib.sha256(image.tobytes()).hexdigest()
 
 
 def total_counts(store: str | Path) -> Counts:

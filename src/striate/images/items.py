@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
 UNLABELLED = -1
+# Labels are kept as int64; a number beyond this is no class number.
+_LARGEST_LABEL = 2**31 - 1
+NAME_FILES = ("classes.txt", "class_names.txt")
 
 
 class Rejected(Exception):
@@ -45,6 +48,39 @@ class Source(Protocol):
         ...
 
     def __iter__(self) -> Iterator[Item]: ...
+
+
+def label_from(value: Any, class_names: list[str]) -> int:
+    """The label that a source's own field means: nothing or a negative number is unlabelled, a number is itself, any
+    other text is a class name, which is added to ``class_names`` if new.
+
+    Raises:
+        Rejected: it can be neither a class number nor a name.
+    """
+    if value is None or value == "":
+        return UNLABELLED
+    if isinstance(value, str) and not _is_number(value):
+        if value not in class_names:
+            class_names.append(value)
+        return class_names.index(value)
+    if isinstance(value, bool) or not isinstance(value, int | str | np.integer):
+        raise Rejected(f"a label of type {type(value).__name__}: expected a class number or a name")
+    if int(value) > _LARGEST_LABEL:
+        raise Rejected(f"label {value} is no class number")
+    return max(int(value), UNLABELLED)
+
+
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.removeprefix("-").isdigit() and len(text) < 20
+
+
+def names_beside(folder: Path) -> list[str]:
+    """Class names, a line each, from ``classes.txt`` or ``class_names.txt`` in a folder; empty where there is none."""
+    for name in NAME_FILES:
+        if (folder / name).is_file():
+            text = (folder / name).read_text(encoding="utf-8", errors="replace")
+            return [line.strip() for line in text.splitlines() if line.strip()]
+    return []
 
 
 @dataclass

@@ -1,11 +1,12 @@
 """The ImageStore: fixed-size uint8 pictures on disk, planar C,H,W, read by memory maps with no decoding.
 
-    STORE/store.json            format, version, shape, class names, digest, pictures a shard
+    STORE/store.json            format, version, shape, class names, pictures a shard
     STORE/pixels/000000.u8      raw pictures one after another
     STORE/meta.parquet          a row a picture: key, source, term, label, sha256, state
     STORE/rejected.parquet      key, source, reason
     STORE/duplicates.parquet    key, source, sha256, kept (the key of the equal picture in the store)
-    STORE/parts/000000.parquet  rows committed by an import that has not been finished
+    STORE/parts/000000000000.parquet  rows committed by an import that has not been finished; its name is the number
+                                of rows, of all three kinds, before it
 
 It is the tiny-images idea (Krizhevsky 2009, section 1.1) made general: random access at memory speed, larger than memory,
 shared by every process of a machine.
@@ -43,6 +44,9 @@ ROW_SCHEMA = pa.schema(
         ("kept", pa.string()),
     ]
 )
+# In the metadata of a consolidated table: the number of rows, of all three kinds, that were folded into the tables. It
+# tells which parts are in, and depends on what was imported alone, never on how often that was interrupted.
+FOLDED = b"rows_folded"
 TABLES = {
     "meta": ("kept", ["key", "source", "term", "label", "sha256", "state"]),
     "rejected": ("rejected", ["key", "source", "reason"]),
@@ -77,13 +81,18 @@ class ImageStore:
         return len(self.table)
 
     def __getitem__(self, index: int | slice | np.ndarray | list[int]) -> np.ndarray:
-        """A copy of one picture (c, h, w), of a range or of a list of positions (n, c, h, w)."""
+        """A copy of one picture (c, h, w), of a range, a list of positions or a mask (n, c, h, w)."""
         if isinstance(index, int | np.integer):
             position = range(len(self))[int(index)]
             return self._shards[position // self._per_shard][position % self._per_shard].copy()
         if isinstance(index, slice):
             index = np.arange(*index.indices(len(self)))
-        return self._gather(np.asarray(index, dtype=np.int64))
+        chosen = np.asarray(index)
+        if chosen.dtype == bool:
+            if chosen.shape != (len(self),):
+                raise IndexError(f"a mask of shape {chosen.shape} for {len(self)} pictures")
+            chosen = np.flatnonzero(chosen)
+        return self._gather(chosen.astype(np.int64, casting="same_kind") if chosen.size else np.empty(0, np.int64))
 
     def _gather(self, positions: np.ndarray) -> np.ndarray:
         if positions.size and (positions.min() < 0 or positions.max() >= len(self)):
@@ -153,6 +162,14 @@ def read_header(path: Path) -> dict[str, Any]:
         raise BadInput(
             f"{path} is a store of version {header.get('version')}, this Striate reads version {VERSION}: import it again"
         )
+    shape, names, per_shard = (header.get(key) for key in ("shape", "class_names", "pictures_per_shard"))
+    if not (
+        isinstance(shape, list)
+        and len(shape) == 3
+        and all(isinstance(size, int) and size > 0 for size in [*shape, per_shard])
+        and isinstance(names, list)
+    ):
+        raise BadInput(f"{file} is damaged (shape {shape}, pictures_per_shard {per_shard}): import again into a new store")
     return header
 
 
@@ -163,31 +180,35 @@ def read_rows(path: Path, table: str) -> pa.Table:
     tables, merged = [], 0
     file = path / f"{table}.parquet"
     if file.exists():
-        tables.append(read_parquet(file).select(columns))
-        merged = merged_parts(file)
+        whole = read_parquet(file, columns)
+        tables.append(whole)
+        merged = int((whole.schema.metadata or {}).get(FOLDED, b"0"))
     for part in part_files(path):
         if int(part.stem) >= merged:
-            rows = read_parquet(part)
+            rows = read_parquet(part, ["kind", *columns])
             tables.append(rows.filter(pc.equal(rows["kind"], kind)).select(columns))
-    return pa.concat_tables([t.replace_schema_metadata(None) for t in tables]) if tables else schema.empty_table()
+    return pa.concat_tables([t.replace_schema_metadata(None) for t in [schema.empty_table(), *tables]])
 
 
-def read_parquet(file: Path) -> pa.Table:
-    """A Parquet file of the store.
+def read_parquet(file: Path, columns: list[str]) -> pa.Table:
+    """Columns of a Parquet file of the store.
 
     Raises:
         BadInput: it is damaged.
     """
     try:
-        return pq.read_table(file)
-    except (OSError, pa.ArrowException) as error:
+        # One file, never a dataset: nothing is read into the names of folders.
+        return pq.ParquetFile(file).read(columns=columns).select(columns)
+    except (OSError, KeyError, pa.ArrowException) as error:
         raise BadInput(f"{file} is damaged ({str(error).splitlines()[0]}): import again into a new store") from None
 
 
-def merged_parts(file: Path) -> int:
-    """How many parts a consolidated table already holds."""
-    metadata = pq.read_schema(file).metadata or {}
-    return int(metadata.get(b"merged_parts", b"0"))
+def rows_folded(path: Path) -> int:
+    """How many rows, of all three kinds, have been folded into every one of the store's tables."""
+    files = [path / f"{name}.parquet" for name in TABLES]
+    if not all(file.exists() for file in files):
+        return 0
+    return min(int((pq.read_schema(file).metadata or {}).get(FOLDED, b"0")) for file in files)
 
 
 def part_files(path: Path) -> list[Path]:

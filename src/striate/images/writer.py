@@ -2,7 +2,8 @@
 
 A commit appends pixels, syncs them, then makes one part file appear by renaming it: the rows in it are what counts, and pixels
 beyond them are cut off when the store is opened for writing again. `finish` folds the parts into the three tables; each table
-says how many parts it holds, so a kill between the renames repeats nothing.
+says how many rows were folded, so a kill between the renames repeats nothing, and a store whose import was killed and
+continued is byte for byte the store of an import that was not.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,20 +20,22 @@ from typing import IO, Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from striate.errors import BadInput
 from striate.files import full_disk, is_full_disk, write_whole
 from striate.images.items import UNLABELLED
 from striate.images.store import (
+    FOLDED,
     FORMAT,
     ROW_SCHEMA,
     TABLES,
     VERSION,
-    merged_parts,
     part_files,
     read_header,
     read_rows,
+    rows_folded,
     shard_file,
 )
 
@@ -69,17 +73,15 @@ class StoreWriter:
         try:
             self._header = self._open_header(shape)
             self.shape = shape
-            self._seen: set[tuple[str, str]] = set()
+            # Keys by source.
+            self._seen: defaultdict[str, set[str]] = defaultdict(set)
             self._digests: dict[str, str] = {}
             self._rows: list[dict[str, object]] = []
             self._pixels: list[np.ndarray] = []
             self.count = 0
             self._recall()
             self._cut_to(self.count)
-            # The tables count the parts they hold, so numbers are never used twice.
-            tables = [self.path / f"{name}.parquet" for name in TABLES]
-            merged = max((merged_parts(file) for file in tables if file.exists()), default=0)
-            self._next_part = max([merged, *(int(part.stem) + 1 for part in part_files(self.path))])
+            self._remove_leftovers()
         except BaseException:
             self._lock.close()
             raise
@@ -87,20 +89,14 @@ class StoreWriter:
     def _open_header(self, shape: tuple[int, int, int]) -> dict[str, Any]:
         if (self.path / "store.json").exists():
             header = read_header(self.path)
-            if tuple(header["shape"]) != tuple(shape):
+            if tuple(header["shape"]) != tuple(shape) and len(read_rows(self.path, "meta")):
                 raise BadInput(
                     f"{self.path} holds pictures of shape {tuple(header['shape'])}, these are {tuple(shape)}: "
                     "use another store, or the same --size and --mode"
                 )
-            return header
-        per_shard = max(1, _SHARD_BYTES // int(np.prod(shape)))
-        header = {
-            "format": FORMAT,
-            "version": VERSION,
-            "shape": list(shape),
-            "class_names": [],
-            "pictures_per_shard": per_shard,
-        }
+            # An import that kept nothing (a wrong folder, a wrong size) leaves the choice open.
+            return {**header, **_layout(shape)}
+        header = {"format": FORMAT, "version": VERSION, **_layout(shape), "class_names": []}
         with _full_disk_named(self.path):
             (self.path / "pixels").mkdir(parents=True, exist_ok=True)
             (self.path / "parts").mkdir(exist_ok=True)
@@ -112,12 +108,24 @@ class StoreWriter:
         write_whole(self.path / "store.json", lambda temporary: temporary.write_text(text, encoding="utf-8"))
 
     def _recall(self) -> None:
+        self._num_rows = 0
         for name in TABLES:
             table = read_rows(self.path, name)
-            self._seen.update(zip(table["source"].to_pylist(), table["key"].to_pylist()))
+            self._num_rows += len(table)
+            for source, key in zip(table["source"].to_pylist(), table["key"].to_pylist()):
+                self._seen[source].add(key)
             if name == "meta":
                 self.count = len(table)
                 self._digests = dict(zip(table["sha256"].to_pylist(), table["key"].to_pylist()))
+
+    def _remove_leftovers(self) -> None:
+        """What a writer that was killed left: temporary files, and parts that it had folded already."""
+        for temporary in [*self.path.glob(".*.tmp"), *(self.path / "parts").glob(".*.tmp")]:
+            temporary.unlink()
+        folded = rows_folded(self.path)
+        for part in part_files(self.path):
+            if int(part.stem) < folded:
+                part.unlink()
 
     def _cut_to(self, count: int) -> None:
         """Remove pixels that no committed row speaks of."""
@@ -143,7 +151,7 @@ class StoreWriter:
 
     def has(self, source: str, key: str) -> bool:
         """Whether this picture was seen before, whatever became of it."""
-        return (source, key) in self._seen
+        return key in self._seen[source]
 
     def append(
         self,
@@ -175,13 +183,18 @@ class StoreWriter:
         self._note({"kind": "rejected", "key": key, "source": source, "reason": reason})
 
     def _note(self, row: dict[str, object]) -> None:
-        self._seen.add((str(row["source"]), str(row["key"])))
+        self._seen[str(row["source"])].add(str(row["key"]))
         self._rows.append(row)
 
     @property
     def pending(self) -> int:
         """Rows that a kill would lose now."""
         return len(self._rows)
+
+    @property
+    def pending_bytes(self) -> int:
+        """Bytes of pixels that wait in memory for the next commit."""
+        return sum(image.nbytes for image in self._pixels)
 
     def commit(self) -> None:
         """Make everything so far survive anything.
@@ -196,8 +209,8 @@ class StoreWriter:
             # Class names first: a label must never point at a name that was lost.
             self._write_header(self._header)
             table = pa.Table.from_pylist(self._rows, schema=ROW_SCHEMA)
-            _write_parquet(self.path / "parts" / f"{self._next_part:06d}.parquet", table)
-        self._next_part += 1
+            _write_parquet(self.path / "parts" / f"{self._num_rows:012d}.parquet", table)
+        self._num_rows += len(self._rows)
         self.count += len(self._pixels)
         self._rows, self._pixels = [], []
 
@@ -219,8 +232,9 @@ class StoreWriter:
         with _full_disk_named(self.path):
             tables = {name: read_rows(self.path, name) for name in TABLES}
             for name, table in tables.items():
-                merged = {"merged_parts": str(self._next_part)}
-                _write_parquet(self.path / f"{name}.parquet", table.replace_schema_metadata(merged))
+                # One chunk a column: the bytes must not tell how the rows came in.
+                folded = table.combine_chunks().replace_schema_metadata({FOLDED: str(self._num_rows)})
+                _write_parquet(self.path / f"{name}.parquet", folded)
             for part in part_files(self.path):
                 part.unlink()
 
@@ -228,9 +242,10 @@ class StoreWriter:
         """What became of the pictures of one source (or of all), over every import."""
         totals = []
         for name, (kind, _) in TABLES.items():
-            sources = read_rows(self.path, name)["source"].to_pylist()
+            sources = read_rows(self.path, name)["source"]
+            stored = len(sources) if source is None else pc.sum(pc.equal(sources, source)).as_py() or 0
             waiting = [row["source"] for row in self._rows if row["kind"] == kind]
-            totals.append(sum(source is None or s == source for s in [*sources, *waiting]))
+            totals.append(stored + sum(source in (None, found) for found in waiting))
         kept, rejected, duplicates = totals
         return Counts(kept, rejected, duplicates)
 
@@ -243,6 +258,10 @@ class StoreWriter:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _layout(shape: tuple[int, int, int]) -> dict[str, Any]:
+    return {"shape": list(shape), "pictures_per_shard": max(1, _SHARD_BYTES // int(np.prod(shape)))}
 
 
 def _lock(path: Path) -> IO[bytes]:

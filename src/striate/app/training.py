@@ -151,12 +151,12 @@ def _headline(experiment: Experiment) -> str:
 
 
 def _snapshot(experiment: Experiment, run: Run, step: int) -> None:
-    """Keep some filters as pictures, always the same units."""
+    """Keep some filters as the model holds them, always the same units, (k, c, h, w)."""
     weights = experiment.learner.rbm.weights
     units = torch.linspace(0, len(weights) - 1, min(_SNAPSHOT_FILTERS, len(weights))).long().to(weights.device)
-    pictures = experiment.preprocessor.filters_to_pixels(weights[units].cpu())
     run.snapshots.mkdir(exist_ok=True)
-    write_tensors(run.snapshots / f"step-{step:08d}.safetensors", {"filters": pictures, "units": units})
+    pictures = weights[units].view(-1, *experiment.preprocessor.shape)
+    write_tensors(run.snapshots / f"step-{step:08d}.safetensors", {"weights": pictures, "units": units})
 
 
 def _save_model(experiment: Experiment, run: Run) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import Literal
 
@@ -68,3 +69,10 @@ def save_png(sheet: np.ndarray, path: Path) -> None:
     """Write a sheet (h, w, 3) as PNG."""
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(sheet).save(path, optimize=True)
+
+
+def png_bytes(sheet: np.ndarray) -> bytes:
+    """A sheet (h, w, 3) as PNG bytes."""
+    buffer = io.BytesIO()
+    Image.fromarray(sheet).save(buffer, "PNG", optimize=True)
+    return buffer.getvalue()

@@ -1,0 +1,279 @@
+"""What `show`, `learn` and `demo` draw of a run: sheets, curves, fits over time, and the report that holds them all."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from striate.app.load import TrainedModel, load_model
+from striate.errors import BadInput
+from striate.images import ImageStore
+from striate.measure import FilterFits, fit_filters
+from striate.show import Figure, Report, Section, Table, filter_sheet, pair_sheet, png_bytes, render
+from striate.show import figures as draw
+from striate.train.checkpoint import read_json, write_text
+from striate.train.run import read_metrics
+
+_FITTED = 2000
+_PAIRS = 20
+_SHOWN_IN_TIME = 100
+_ACTIVITY_PICTURES = 2000
+
+
+@dataclass(frozen=True)
+class Looked:
+    """A run with its filters fitted."""
+
+    run: Path
+    model: TrainedModel
+    fits: FilterFits
+
+    @property
+    def shares(self) -> dict[str, float]:
+        """Shares of edges, points and noise."""
+        return self.fits.shares()
+
+
+def look(run: Path) -> Looked:
+    """Load a run's model and fit its filters (2,000 of them at most, evenly picked).
+
+    Raises:
+        BadInput: no run with a model is there.
+    """
+    model = load_model(run)
+    weights = model.rbm.weights
+    if len(weights) > _FITTED:
+        weights = weights[torch.linspace(0, len(weights) - 1, _FITTED).long()]
+    return Looked(run, model, fit_filters(weights.view(-1, *model.preprocessor.shape)))
+
+
+def filter_sheets(looked: Looked) -> dict[str, bytes]:
+    """PNGs of the filters: as the model holds them, and dewhitened into pixels where the data was whitened."""
+    model = looked.model
+    shape = model.preprocessor.shape
+    sheets = {"filters": png_bytes(filter_sheet(model.rbm.weights.view(-1, *shape).numpy()))}
+    if model.preprocessor.settings.kind == "whiten":
+        pictures = model.preprocessor.filters_to_pixels(_some(model.rbm.weights, 400))
+        sheets["filters-dewhitened"] = png_bytes(filter_sheet(pictures.numpy()))
+    return sheets
+
+
+def _some(rows: Tensor, count: int) -> Tensor:
+    return rows if len(rows) <= count else rows[torch.linspace(0, len(rows) - 1, count).long()]
+
+
+def sample_pictures(looked: Looked, count: int) -> np.ndarray | None:
+    """Pictures of the kind the model sees (patches for a patch model), if the run's store is still there."""
+    from striate.app.recipe import check_recipe
+    from striate.app.yaml import read_yaml
+    from striate.preprocess import draw_patches
+
+    recipe = check_recipe(read_yaml(looked.run / "recipe.yaml"), "recipe.yaml")
+    if recipe.data.store is None:
+        return None
+    try:
+        store = ImageStore(recipe.data.store)
+    except BadInput:
+        return None
+    size = looked.model.preprocessor.settings.patch
+    if size is not None:
+        return draw_patches(store, size, count, recipe.seed + 1)
+    return store[np.linspace(0, len(store) - 1, min(count, len(store))).astype(int)]
+
+
+def reconstructions(looked: Looked, pictures: np.ndarray) -> bytes:
+    """Pictures above what the model makes of them in one step of means."""
+    rows = looked.model.preprocessor.apply(pictures)
+    rbm = looked.model.rbm
+    rebuilt = looked.model.preprocessor.invert(rbm.visible_mean(rbm.hidden_mean(rows)))
+    return png_bytes(pair_sheet(pictures.astype(np.float32), rebuilt.numpy()))
+
+
+def mean_activities(looked: Looked, pictures: np.ndarray) -> np.ndarray:
+    """Each hidden unit's mean activity over pictures, (hidden,)."""
+    rows = looked.model.preprocessor.apply(pictures)
+    return looked.model.rbm.hidden_mean(rows).mean(dim=0).numpy()
+
+
+def shares_over_time(run: Path, looked: Looked) -> tuple[list[int], dict[str, list[float]], list[tuple[int, np.ndarray]]]:
+    """Steps, shares of each kind at them, and the filters of each snapshot as pictures."""
+    steps: list[int] = []
+    shares: dict[str, list[float]] = {"edge": [], "point": [], "noise": []}
+    sheets = []
+    for file in sorted((run / "snapshots").glob("step-*.safetensors")):
+        kept = load_file(file)
+        fits = fit_filters(kept["weights"]).shares()
+        steps.append(int(file.stem.removeprefix("step-")))
+        for name, values in shares.items():
+            values.append(fits[name])
+        sheets.append((steps[-1], kept["weights"][:_SHOWN_IN_TIME].numpy()))
+    return steps, shares, sheets
+
+
+def write_figures(looked: Looked) -> dict[str, Path]:
+    """The filter sheets as files in the run's figures/."""
+    folder = looked.run / "figures"
+    folder.mkdir(exist_ok=True)
+    written = {}
+    for name, data in filter_sheets(looked).items():
+        written[name] = folder / f"{name}.png"
+        written[name].write_bytes(data)
+    return written
+
+
+def write_report(run: Path, credits: tuple[str, ...] = ()) -> tuple[Path, Looked]:
+    """Draw everything of a run into its report.html."""
+    looked = look(run)
+    write_figures(looked)
+    report = _report(looked, credits)
+    path = run / "report.html"
+    write_text(path, render(report))
+    return path, looked
+
+
+def _report(looked: Looked, credits: tuple[str, ...]) -> Report:
+    described = read_json(looked.run / "run.json")
+    probe = _read_probe(looked.run)
+    metrics = read_metrics(looked.run)
+    shares = looked.shares
+    hidden, visible = looked.model.rbm.weights.shape
+    headline = [(f"{100 * shares['edge']:.0f}%", "of filters are oriented edges")]
+    if probe:
+        headline.append((f"{100 * probe['features']['accuracy']:.1f}%", "of test pictures named rightly from features"))
+        headline.append((f"{100 * probe['pixels']['accuracy']:.1f}%", "from raw pixels"))
+    if metrics:
+        headline.append((f"{metrics[-1]['seconds']:.0f} s", "of training"))
+    pictures = sample_pictures(looked, _ACTIVITY_PICTURES)
+    sections = [_filters_section(looked), _time_section(looked), _learning_section(looked, metrics)]
+    if pictures is not None:
+        sections.insert(2, _data_section(looked, pictures))
+    if probe:
+        sections.insert(0, _probe_section(looked.run, probe))
+    sections.append(_recipe_section(looked.run, described))
+    title = f"What {looked.model.description['name']} learned"
+    shape = _shape_in_words(looked.model.preprocessor.shape)
+    whitened = ", whitened" if looked.model.preprocessor.settings.kind == "whiten" else ""
+    subtitle = f"{hidden:,} hidden units on {visible:,} visible ones ({shape}{whitened})"
+    return Report(title, subtitle, headline, sections, credits)
+
+
+def _shape_in_words(shape: tuple[int, int, int]) -> str:
+    return f"{shape[1]}x{shape[2]} {'colour' if shape[0] == 3 else 'grey'}"
+
+
+def _filters_section(looked: Looked) -> Section:
+    sheets = filter_sheets(looked)
+    fits = looked.fits
+    edges = fits.kind == 0
+    captions = {
+        "filters": "Every filter as the model holds it, each scaled by its own largest weight; grey is zero.",
+        "filters-dewhitened": "The same filters brought back to pixels (dewhitened).",
+    }
+    figures = [Figure(captions[name], data, pixelated=True) for name, data in sheets.items()]
+    if edges.any():
+        figures.append(Figure("Orientations of the edges.", draw.orientations(fits.orientation[edges])))
+        figures.append(
+            Figure("Frequencies of the edges.", draw.histogram(fits.frequency[edges], "cycles a pixel", "edges", bins=30))
+        )
+    figures.append(
+        Figure("How well the best Gabor explains each filter.", draw.histogram(fits.gabor_r2, "share of energy", "filters"))
+    )
+    shares = looked.shares
+    text = (
+        f"Of {len(fits.kind):,} filters fitted, {100 * shares['edge']:.0f}% are oriented edges, {100 * shares['point']:.0f}% "
+        f"are points (round spots, colour blobs) and {100 * shares['noise']:.0f}% are noise: neither a Gabor nor a spot "
+        "explains half of their energy."
+    )
+    return Section("Filters", text, figures)
+
+
+def _time_section(looked: Looked) -> Section:
+    steps, shares, sheets = shares_over_time(looked.run, looked)
+    if len(steps) < 2:
+        return Section("Filters over time", "No snapshots were kept.")
+    figures = [
+        Figure("Shares of edges, points and noise over training.", draw.stacked_shares(steps, shares, "step"), wide=True)
+    ]
+    chosen = sheets if len(sheets) <= 6 else [sheets[i] for i in np.linspace(0, len(sheets) - 1, 6).astype(int)]
+    figures += [Figure(f"The same units at step {step:,}.", png_bytes(filter_sheet(s)), pixelated=True) for step, s in chosen]
+    return Section("Filters over time", "", figures)
+
+
+def _data_section(looked: Looked, pictures: np.ndarray) -> Section:
+    activity = mean_activities(looked, pictures)
+    figures = [
+        Figure(
+            "Pictures, and beneath each what the model rebuilds from its hidden layer.",
+            reconstructions(looked, pictures[:_PAIRS]),
+            pixelated=True,
+        ),
+        Figure("How active each hidden unit is on average.", draw.histogram(activity, "mean activity", log=True)),
+    ]
+    dead, always = int((activity < 1e-3).sum()), int((activity > 0.99).sum())
+    text = f"{dead} of {len(activity):,} units are nearly always off (below 0.001), {always} nearly always on (above 0.99)."
+    spectrum = looked.model.preprocessor.spectrum
+    if spectrum is not None:
+        deleted = looked.model.preprocessor.settings.delete
+        figures.append(Figure("Variance of the data along its principal directions.", draw.spectrum(spectrum.numpy(), deleted)))
+    return Section("Pictures and activities", text, figures)
+
+
+def _learning_section(looked: Looked, metrics: list[dict[str, Any]]) -> Section:
+    steps = [line["step"] for line in metrics]
+    titles = {
+        "reconstruction_error": "Reconstruction error a visible unit (not a measure of quality: points lower it too).",
+        "hidden_activity": "Mean activity of the hidden units on data.",
+        "update_ratio": "Size of an update beside the weights' own (about 0.001 is healthy).",
+    }
+    figures = [
+        Figure(title, draw.curve(steps, [line[name] for line in metrics], "step", name.replace("_", " ")))
+        for name, title in titles.items()
+        if metrics and name in metrics[0]
+    ]
+    return Section("Learning", "", figures)
+
+
+def _probe_section(run: Path, probe: dict[str, Any]) -> Section:
+    rows = [
+        [
+            name,
+            f"{100 * probe[key]['accuracy']:.1f}%",
+            f"{100 * probe[key]['low']:.1f} to {100 * probe[key]['high']:.1f}%",
+            f"{probe[key]['dim']:,}",
+        ]
+        for key, name in (("pixels", "raw pixels"), ("features", f"features ({probe['layer']})"))
+    ]
+    size = probe["features"]
+    text = (
+        f"Logistic regression trained on {size['train_size']:,} labelled pictures and judged on {size['test_size']:,} others. "
+        f"{probe.get('protocol', '')}"
+    )
+    figures = []
+    confusion = run / "figures" / "confusion.png"
+    if confusion.exists():
+        figures.append(
+            Figure("Confusions from features: rows are the true class, numbers are percent.", confusion.read_bytes())
+        )
+    return Section(
+        "Are the features any good?", text, figures, [Table(["from", "accuracy", "95% interval", "dimensions"], rows)]
+    )
+
+
+def _recipe_section(run: Path, described: dict[str, Any]) -> Section:
+    rows = [
+        [key, str(described[key])] for key in ("striate", "created", "processor", "gpu", "threads", "torch") if key in described
+    ]
+    recipe = (run / "recipe.yaml").read_text() if (run / "recipe.yaml").exists() else ""
+    return Section("How it was made", "", (), [Table(["", ""], rows)], recipe)
+
+
+def _read_probe(run: Path) -> dict[str, Any]:
+    file = run / "probe.json"
+    return json.loads(file.read_text()) if file.exists() else {}

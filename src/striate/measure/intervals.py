@@ -1,0 +1,17 @@
+"""Intervals for shares."""
+
+from __future__ import annotations
+
+import math
+
+_Z95 = 1.959964
+
+
+def wilson(successes: int, trials: int, z: float = _Z95) -> tuple[float, float]:
+    """Wilson's interval for a share (1927): right even near 0 and 1; 95% by default."""
+    if trials == 0:
+        return 0.0, 1.0
+    share, z2 = successes / trials, z * z
+    centre = (share + z2 / (2 * trials)) / (1 + z2 / trials)
+    half = z / (1 + z2 / trials) * math.sqrt(share * (1 - share) / trials + z2 / (4 * trials * trials))
+    return max(0.0, centre - half), min(1.0, centre + half)

@@ -1,0 +1,127 @@
+"""Figures drawn with matplotlib, as PNG bytes: curves, histograms, matrices. Arrays and records in."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import matplotlib as mpl
+
+mpl.use("Agg")
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.figure import Figure
+
+COLOURS = {"edge": "#2a7f9e", "point": "#d98c2b", "noise": "#9a9a9a"}
+_INK = "#30343b"
+_STYLE: dict[Any, Any] = {
+    "font.size": 9.5,
+    "font.family": "DejaVu Sans",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": _INK,
+    "axes.labelcolor": _INK,
+    "text.color": _INK,
+    "xtick.color": _INK,
+    "ytick.color": _INK,
+    "axes.grid": True,
+    "grid.color": "#e4e6e9",
+    "grid.linewidth": 0.6,
+    "axes.axisbelow": True,
+    "figure.facecolor": "white",
+    "legend.frameon": False,
+}
+
+
+def _new(width: float = 5.2, height: float = 3.0, **axes: Any) -> tuple[Figure, Any]:
+    with plt.rc_context(_STYLE):
+        figure, axis = plt.subplots(figsize=(width, height), layout="constrained", **axes)
+    return figure, axis
+
+
+def png(figure: Figure) -> bytes:
+    """A figure as PNG bytes; the figure is closed."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=130)
+    plt.close(figure)
+    return buffer.getvalue()
+
+
+def curve(x: Sequence[float], y: Sequence[float], x_label: str, y_label: str, log: bool = False) -> bytes:
+    """One line against training time."""
+    figure, axis = _new()
+    axis.plot(x, y, color="#2a7f9e", linewidth=1.4)
+    axis.set(xlabel=x_label, ylabel=y_label, yscale="log" if log else "linear")
+    return png(figure)
+
+
+def stacked_shares(steps: Sequence[float], shares: Mapping[str, Sequence[float]], x_label: str) -> bytes:
+    """Shares that add up to 1, stacked, against training time."""
+    figure, axis = _new()
+    names = list(shares)
+    colours = [COLOURS.get(name, _INK) for name in names]
+    axis.stackplot(steps, [shares[name] for name in names], labels=names, colors=colours, alpha=0.92)
+    axis.set(xlabel=x_label, ylabel="share of filters", ylim=(0, 1))
+    axis.margins(x=0)
+    axis.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
+    return png(figure)
+
+
+def histogram(values: np.ndarray, x_label: str, y_label: str = "units", bins: int = 40, log: bool = False) -> bytes:
+    """Counts of values."""
+    figure, axis = _new()
+    axis.hist(values, bins=bins, color="#2a7f9e")
+    axis.set(xlabel=x_label, ylabel=y_label, yscale="log" if log else "linear")
+    return png(figure)
+
+
+def orientations(angles: np.ndarray) -> bytes:
+    """Directions 0 to pi as a rose, each drawn on both sides."""
+    figure, axis = _new(3.2, 3.0, subplot_kw={"projection": "polar"})
+    counts, edges = np.histogram(angles, bins=18, range=(0, np.pi))
+    centres = (edges[:-1] + edges[1:]) / 2
+    both, heights = np.concatenate([centres, centres + np.pi]), np.concatenate([counts, counts])
+    axis.bar(both, heights, width=np.pi / 18, color="#2a7f9e")
+    axis.set_yticklabels([])
+    return png(figure)
+
+
+def matrix(counts: np.ndarray, names: Sequence[str]) -> bytes:
+    """A confusion matrix, rows the true class, as shares of each row; numbers written in where there is room."""
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    size = min(9.0, 1.6 + 0.42 * len(counts)) if len(counts) <= 30 else 8.0
+    figure, axis = _new(size, size)
+    axis.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    axis.grid(False)
+    if len(counts) <= 30:
+        axis.set_xticks(range(len(counts)), names, rotation=60, ha="right")
+        axis.set_yticks(range(len(counts)), names)
+        for (row, column), share in np.ndenumerate(shares):
+            if share >= 0.005:
+                colour = "white" if share > 0.5 else _INK
+                axis.text(column, row, f"{100 * share:.0f}", ha="center", va="center", fontsize=7.5, color=colour)
+    axis.set(xlabel="named", ylabel="true class")
+    return png(figure)
+
+
+def spectrum(values: np.ndarray, deleted: int = 0) -> bytes:
+    """Eigenvalues on a logarithmic scale, those deleted shaded (Krizhevsky 2009, figure 1.3)."""
+    figure, axis = _new()
+    axis.plot(np.arange(1, len(values) + 1), np.maximum(values, 1e-6), color="#2a7f9e", linewidth=1.4)
+    if deleted:
+        axis.axvspan(len(values) - deleted, len(values), color="#d98c2b", alpha=0.2, label=f"{deleted} deleted")
+        axis.legend()
+    axis.set(xlabel="principal direction", ylabel="variance (squared levels)", yscale="log")
+    return png(figure)
+
+
+def image(values: np.ndarray, title: str = "") -> bytes:
+    """A matrix as a grey picture, symmetric about zero."""
+    figure, axis = _new(4.6, 4.2)
+    top = float(np.abs(values).max()) or 1.0
+    drawn = axis.imshow(values, cmap="gray", vmin=-top, vmax=top, interpolation="nearest")
+    figure.colorbar(drawn, ax=axis, shrink=0.8)
+    axis.grid(False)
+    axis.set_title(title)
+    return png(figure)

@@ -21,7 +21,8 @@ from PIL import Image
 
 from striate.images.items import Rejected
 
-_FORMATS = ("JPEG", "MPO", "PNG", "GIF", "BMP", "WEBP", "TIFF", "PPM", "AVIF", "JPEG2000", "TGA", "ICO", "PCX", "DIB")
+# MPO needs no name of its own: its first picture is a JPEG.
+_FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF", "PPM", "AVIF", "JPEG2000", "TGA", "ICO", "PCX", "DIB")
 _ORIENTATION_TAG = 274
 # How EXIF orientations 2 to 8 are undone.
 _UPRIGHT = {
@@ -119,6 +120,8 @@ def _from_encoded(data: bytes, target: Target) -> np.ndarray:
     if image.format == "JPEG":
         # Decode at half, quarter or eighth size where that still leaves twice the pixels wanted each way.
         image.draft(None, (2 * max(height, width), 2 * max(height, width)))
+    # Pillow turns TIFF upright while it loads and forgets the tag, the other formats not: ask afterwards.
+    image.load()
     orientation = _orientation(image)
     levels = _to_levels(image, "RGB" if target.shape[0] == 3 else "L")
     if orientation in _UPRIGHT:

@@ -179,6 +179,11 @@ def read_rows(path: Path, table: str) -> pa.Table:
     schema = pa.schema([ROW_SCHEMA.field(name) for name in columns])
     tables, merged = [], 0
     file = path / f"{table}.parquet"
+    # The tables are made in their order: a later one without the first means that this one was lost.
+    if not file.exists() and any(
+        (path / f"{later}.parquet").exists() for later in list(TABLES)[list(TABLES).index(table) + 1 :]
+    ):
+        raise BadInput(f"{file} is missing: the store is damaged, import again into a new store")
     if file.exists():
         whole = read_parquet(file, columns)
         tables.append(whole)

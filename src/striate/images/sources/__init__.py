@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from striate.errors import BadInput
 from striate.images.items import Source
 from striate.images.sources.archive import ArchiveSource
-from striate.images.sources.arrays import array_file
+from striate.images.sources.arrays import NumpySource
 from striate.images.sources.cifar import CifarSource, is_cifar
-from striate.images.sources.folder import FolderSource
+from striate.images.sources.folder import PICTURES, FolderSource, files_under
 from striate.images.sources.idx import IdxSource
 from striate.images.sources.parquet import ParquetSource
 from striate.images.sources.tiny import tiny_images
@@ -40,6 +41,8 @@ def open_source(path: str | Path, options: SourceOptions | None = None) -> Sourc
     path, options = Path(path), options or SourceOptions()
     if not path.exists():
         raise BadInput(f"{path} is not there: expected a folder, archive or file of pictures")
+    if not (path.is_dir() or path.is_file()):
+        raise BadInput(f"{path} is a pipe or device: expected a folder, archive or file of pictures")
     if is_cifar(path):
         return CifarSource(path)
     if path.is_dir():
@@ -48,34 +51,29 @@ def open_source(path: str | Path, options: SourceOptions | None = None) -> Sourc
 
 
 def _open_folder(path: Path, options: SourceOptions) -> Source:
-    """A folder of one container format is read as that; anything else as pictures."""
-    files = sorted(entry for entry in path.iterdir() if entry.is_file() and not entry.name.startswith("."))
-    parquet = [file for file in files if file.suffix == ".parquet" and file.name != "metadata.parquet"]
-    if parquet:
-        return ParquetSource(parquet)
-    idx = [file for file in files if _is_idx(file)]
-    if idx:
-        return IdxSource(idx)
-    archives = [file for file in files if _is_archive(file)]
-    if archives:
-        return ArchiveSource(archives)
-    videos = [file for file in files if file.suffix.lower() in VIDEO_SUFFIXES]
-    if videos and len(videos) == len(files):
-        return _open_videos(videos, options)
+    """A folder (and what is below it) of one container format is read as that; one that holds any picture, as pictures."""
+    if (path / "store.json").exists():
+        raise BadInput(f"{path} is an image store already: `striate info {path}` tells what it holds")
+    files: list[Path] = []
+    for file in files_under(path):
+        if isinstance(file, Path):
+            if file.suffix.lower().removeprefix(".") in PICTURES:
+                return FolderSource(path)
+            files.append(file)
+    files.sort()
+    for belongs, reader in _CONTAINERS:
+        contained = [file for file in files if belongs(file) and file.is_file()]
+        if contained:
+            return reader(contained, options)
     return FolderSource(path)
 
 
 def _open_file(path: Path, options: SourceOptions) -> Source:
-    if path.suffix == ".parquet":
-        return ParquetSource([path])
-    if _is_idx(path):
-        return IdxSource([path])
-    if _is_archive(path):
-        return ArchiveSource([path])
+    for belongs, reader in _CONTAINERS:
+        if belongs(path):
+            return reader([path], options)
     if path.suffix in (".npy", ".npz"):
-        return array_file(path)
-    if path.suffix.lower() in VIDEO_SUFFIXES:
-        return _open_videos([path], options)
+        return NumpySource(path)
     if path.suffix == ".bin":
         return tiny_images(path, "rows" if options.tiny_order == "rows" else "columns")
     raise BadInput(
@@ -95,3 +93,16 @@ def _is_idx(path: Path) -> bool:
 
 def _is_archive(path: Path) -> bool:
     return path.name.endswith((".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst"))
+
+
+def _is_video(path: Path) -> bool:
+    return path.suffix.lower() in VIDEO_SUFFIXES
+
+
+# Formats that come in one file or in many: which files are theirs, and the reader of them all.
+_CONTAINERS: list[tuple[Callable[[Path], bool], Callable[[list[Path], SourceOptions], Source]]] = [
+    (lambda path: path.suffix == ".parquet", lambda paths, options: ParquetSource(paths)),
+    (_is_idx, lambda paths, options: IdxSource(paths)),
+    (_is_archive, lambda paths, options: ArchiveSource(paths)),
+    (_is_video, _open_videos),
+]

@@ -1,8 +1,9 @@
 """Tar archives and WebDataset shards, read member by member; nothing is ever extracted to a path.
 
-Members that share a name up to the first dot of their last part are one sample (WebDataset): a picture beside `.cls` (a class
-number or name), `.txt` (a term) or `.json` (`label`, `term` or `search_term`). In a plain archive, folders are classes by the
-same rule as on disk, as far as it can be told while streaming: the last folder's name is the term, and the class.
+Members that share a name up to the first dot of their last part are one sample (WebDataset): pictures beside `.cls` (a class
+number or name), `.txt` (a term) or `.json` (`label`, `term` or `search_term`). An archive without such companions follows
+the rule of folders on disk: `class/file` and `split/class/file` are labelled by class. Every member that is no companion
+counts, the place where an archive is damaged included.
 """
 
 from __future__ import annotations
@@ -10,82 +11,84 @@ from __future__ import annotations
 import json
 import tarfile
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from striate.errors import BadInput
-from striate.images.items import UNLABELLED, Item, Rejected
+from striate.images.items import UNLABELLED, Item, Rejected, label_from, names_beside
+from striate.images.sources.folder import folder_classes
 
-_PICTURES = {"jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff", "ppm", "pgm", "avif", "jp2", "img", "image"}
-_SIDECARS = {"cls", "txt", "json"}
+_COMPANIONS = {"cls", "txt", "json"}
 # A member that says it is larger than this is no picture of ours; its header may lie, reading it would not.
 _LARGEST_MEMBER = 1 << 30
+
+Members = dict[str, bytes | Rejected]
 
 
 class ArchiveSource:
     """One tar file, or several taken in order.
 
     Raises:
-        BadInput: while reading, when an archive is damaged beyond its last whole member at the very start.
+        BadInput: the first of them is no tar archive.
     """
 
     natural_shape = None
 
     def __init__(self, paths: list[Path]) -> None:
         self._paths = paths
-        self.class_names: list[str] = []
+        names = [name for path in paths for name in _names(path)]
+        companions = any(name.rpartition(".")[2] in _COMPANIONS for name in names)
+        # Splits may lie in different archives of the same folders.
+        self._classes = {} if companions else folder_classes(names)
+        self.class_names: list[str] = sorted(set(self._classes.values())) or names_beside(paths[0].parent)
 
     def __iter__(self) -> Iterator[Item]:
         for path in self._paths:
             prefix = f"{path.name}/" if len(self._paths) > 1 else ""
             for stem, members in _samples(path):
-                yield self._item(prefix + stem, members)
+                yield from self._items(prefix, stem, members)
 
-    def _item(self, key: str, members: dict[str, bytes | Rejected]) -> Item:
-        pictures = [suffix for suffix in members if suffix.lower() not in _SIDECARS]
-        if not pictures:
-            return Item(key + "." + next(iter(members)), Rejected("no picture among this sample's members"))
-        suffix = next((s for s in pictures if s.rsplit(".", 1)[-1].lower() in _PICTURES), pictures[0])
+    def _items(self, prefix: str, stem: str, members: Members) -> Iterator[Item]:
         details = _details(members)
-        folder = PurePosixPath(key).parent.name
-        name, term = details.get("label"), details.get("term") or details.get("search_term")
-        if name is None and folder and not members.keys() & _SIDECARS:
-            name = term = folder
-        full = f"{key}.{suffix}" if suffix else key
-        return Item(full, members[suffix], self._label(name), str(term) if term is not None else None)
-
-    def _label(self, name: Any) -> int:
-        if name is None:
-            return UNLABELLED
-        if isinstance(name, int) or (isinstance(name, str) and name.isdigit()):
-            return int(name)
-        if name not in self.class_names:
-            self.class_names.append(str(name))
-        return self.class_names.index(str(name))
-
-
-def _details(members: dict[str, bytes | Rejected]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for suffix, data in members.items():
-        if isinstance(data, Rejected):
-            continue
-        text = data.decode("utf-8", errors="replace").strip() if suffix in _SIDECARS else ""
-        if suffix == "cls":
-            found["label"] = text
-        elif suffix == "txt":
-            found["term"] = text
-        elif suffix == "json":
+        pictures = {suffix: data for suffix, data in members.items() if suffix not in _COMPANIONS}
+        if not pictures:
+            yield Item(prefix + _join(stem, next(iter(members))), Rejected("no picture beside this member"))
+        for suffix, data in pictures.items():
+            name = _join(stem, suffix)
+            folder = self._classes.get(name)
+            term = details.get("term") or details.get("search_term") or PurePosixPath(name).parent.name or None
             try:
-                parsed = json.loads(text)
-            except ValueError:
-                continue
-            found.update(parsed if isinstance(parsed, dict) else {})
+                label = self.class_names.index(folder) if folder else label_from(details.get("label"), self.class_names)
+            except Rejected as reason:
+                label, data = UNLABELLED, reason
+            yield Item(prefix + name, data, label, None if term is None else str(term))
+
+
+def _details(members: Members) -> dict[str, Any]:
+    """What a sample's companions say."""
+    texts = {
+        suffix: members[suffix].decode("utf-8", "replace").strip()  # type: ignore[union-attr]
+        for suffix in _COMPANIONS & members.keys()
+        if isinstance(members[suffix], bytes)
+    }
+    found: dict[str, Any] = {}
+    try:
+        parsed = json.loads(texts.get("json", "{}"))
+        found.update(parsed if isinstance(parsed, dict) else {})
+    # A companion that is no JSON says nothing; the picture stands.
+    except (ValueError, RecursionError):
+        pass
+    if "txt" in texts:
+        found["term"] = texts["txt"]
+    if "cls" in texts:
+        found["label"] = texts["cls"]
     return found
 
 
-def _samples(path: Path) -> Iterator[tuple[str, dict[str, bytes | Rejected]]]:
+def _samples(path: Path) -> Iterator[tuple[str, Members]]:
     """Consecutive members that share a stem."""
-    stem, members = "", dict[str, bytes | Rejected]()
+    stem, members = "", Members()
     for name, data in _members(path):
         this, suffix = _split(name)
         if members and (this != stem or suffix in members):
@@ -98,38 +101,87 @@ def _samples(path: Path) -> Iterator[tuple[str, dict[str, bytes | Rejected]]]:
 
 
 def _split(name: str) -> tuple[str, str]:
-    folder, _, last = name.rpartition("/")
+    folder, slash, last = name.rpartition("/")
     base, _, suffix = last.partition(".")
-    return (f"{folder}/{base}" if folder else base), suffix
+    return folder + slash + base, suffix
+
+
+def _join(stem: str, suffix: str) -> str:
+    return f"{stem}.{suffix}" if suffix else stem
+
+
+def _names(path: Path) -> list[str]:
+    """The names of an archive's files, as far as it is whole."""
+    names: list[str] = []
+    # What is wrong is told when the members are read.
+    with _open(path) as archive, suppress(Exception):
+        while (member := archive.next()) is not None:
+            _forget(archive)
+            if member.isfile() and _counts(member.name):
+                names.append(member.name)
+    return names
+
+
+def _forget(archive: tarfile.TarFile) -> None:
+    """Drop the list of members read so far: it would grow with the archive, and nothing here needs it."""
+    archive.members.clear()  # type: ignore[attr-defined]
+
+
+def _counts(name: str) -> bool:
+    return not any(part.startswith(".") or part == "__MACOSX" for part in PurePosixPath(name).parts if part != ".")
+
+
+class _Damaged(Exception):
+    """Not a kind of tarfile's own errors: those mean the end of the archive to its reader, which then says nothing."""
+
+
+class _Member(tarfile.TarInfo):
+    @classmethod
+    def fromtarfile(cls, archive: tarfile.TarFile) -> _Member:
+        try:
+            return super().fromtarfile(archive)
+        except tarfile.HeaderError as error:
+            ended = type(error).__name__ == "EOFHeaderError"
+            if ended or archive.offset == 0:
+                raise
+            raise _Damaged(str(error) or "it ends without its end mark") from None
+
+
+def _open(path: Path) -> tarfile.TarFile:
+    try:
+        return tarfile.open(path, "r|*", tarinfo=_Member)
+    # Compressed archives raise their own kinds too (zlib.error, lzma.LZMAError, EOFError).
+    except Exception as error:
+        raise BadInput(f"{path} is no tar archive: {error}") from None
 
 
 def _members(path: Path) -> Iterator[tuple[str, bytes | Rejected]]:
-    try:
-        archive = tarfile.open(path, "r|*")  # noqa: SIM115 (closed by the with below)
-    except (OSError, tarfile.TarError, EOFError) as error:
-        raise BadInput(f"{path} is no tar archive: {error}") from None
     number = 0
-    with archive:
+    with _open(path) as archive:
         while True:
             try:
                 member = archive.next()
                 if member is None:
                     return
                 data = _read(archive, member)
-            # Compressed archives raise their own kinds too (zlib.error, lzma.LZMAError, EOFError).
             except Exception as error:
                 yield f"after member {number}", Rejected(f"the archive is damaged here: {error}")
                 return
+            _forget(archive)
             number += 1
-            name = PurePosixPath(member.name).name
-            if data is not None and not name.startswith("."):
+            if data is not None and _counts(member.name):
                 yield member.name, data
 
 
 def _read(archive: tarfile.TarFile, member: tarfile.TarInfo) -> bytes | Rejected | None:
-    if not member.isfile():
+    if member.isdir():
         return None
+    if not member.isfile():
+        return Rejected("a link or device: only whole files are read from archives")
     if member.size > _LARGEST_MEMBER:
         return Rejected(f"too large: {member.size} bytes")
     file = archive.extractfile(member)
-    return file.read() if file is not None else None
+    data = file.read() if file is not None else b""
+    if len(data) < member.size:
+        raise _Damaged(f"{member.name} is cut short")
+    return data

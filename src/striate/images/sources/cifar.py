@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import pickle
+import re
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
@@ -20,8 +21,11 @@ from striate.images.items import ArraySource, Item
 
 _PIXELS = 3072
 _BINARY_SUFFIX = ".bin"
-_PYTHON_BATCHES = ("data_batch_1", "data_batch_2", "data_batch_3", "data_batch_4", "data_batch_5", "test_batch")
-_PYTHON_100 = ("train", "test")
+# Beyond any batch of either set.
+_LARGEST_FILE = 1 << 30
+# Exports of other sets in CIFAR's layout have any number of batches.
+_BATCH = re.compile(r"(data_batch_\d+|test_batch|train|test)(\.bin)?")
+_BATCH_10 = re.compile(r"(data_batch_\d+|test_batch)(\.bin)?")
 _NAME_FILES = ("batches.meta.txt", "fine_label_names.txt")
 _PICKLED_NAMES = ("batches.meta", "meta")
 
@@ -73,7 +77,7 @@ class CifarSource:
     natural_shape: tuple[int, int, int] | None = (3, 32, 32)
 
     def __init__(self, path: Path) -> None:
-        self._files = _archived(path) if path.is_file() and path.name.endswith((".tar.gz", ".tgz", ".tar")) else _plain(path)
+        self._files = _archived(path) if path.is_file() and ".t" in path.name else _plain(path)
         if not self._batches():
             raise BadInput(f"{path} holds no CIFAR batches")
         self.class_names: list[str] = self._names()
@@ -84,12 +88,13 @@ class CifarSource:
     def _names(self) -> list[str]:
         for name in _NAME_FILES:
             if name in self._files:
-                return [line.strip() for line in self._files[name]().decode().splitlines() if line.strip()]
+                text = self._files[name]().decode("utf-8", "replace")
+                return [line.strip() for line in text.splitlines() if line.strip()]
         for name in _PICKLED_NAMES:
             if name in self._files:
                 loaded = unpickle(self._files[name](), name)
                 names = loaded.get("label_names", loaded.get("fine_label_names", []))
-                return [_text(entry) for entry in names]
+                return [_text(entry) for entry in names] if isinstance(names, list) else []
         return []
 
     def __iter__(self) -> Iterator[Item]:
@@ -102,38 +107,50 @@ class CifarSource:
 
 def is_batch(name: str) -> bool:
     """Whether a file of this name holds pictures of CIFAR."""
-    return name in _PYTHON_BATCHES or name in _PYTHON_100 or name.endswith(_BINARY_SUFFIX)
+    return _BATCH.fullmatch(name) is not None
 
 
 def is_cifar(path: Path) -> bool:
-    """Whether a folder or file looks like CIFAR."""
+    """Whether a folder, archive or file is named and made up as CIFAR is."""
     if path.is_dir():
-        names = {entry.name for entry in path.iterdir()}
-        python = "batches.meta" in names or {"meta", "train"} <= names
-        return python or any(name.endswith(_BINARY_SUFFIX) and name.startswith(("data_batch", "t")) for name in names)
-    named = path.name.startswith(("cifar-10-", "cifar-100-")) and ".tar" in path.name
-    return (
-        named
-        or path.name in _PYTHON_BATCHES
-        or (path.suffix == _BINARY_SUFFIX and path.name.startswith(("data_", "te", "train")))
-    )
+        names = {entry.name for entry in path.iterdir() if entry.is_file()}
+        named = any(name in names for name in (*_PICKLED_NAMES, *_NAME_FILES))
+        return any(is_batch(name) and (named or "_batch" in name or name.endswith(".bin")) for name in names)
+    if ".tar" in path.name or path.suffix == ".tgz":
+        return any(_BATCH_10.fullmatch(name) or name in _PICKLED_NAMES or name in _NAME_FILES for name in _first_names(path))
+    return path.is_file() and is_batch(path.name)
+
+
+def _first_names(path: Path, count: int = 12) -> list[str]:
+    """Names of an archive's first members; none where it cannot be read."""
+    names: list[str] = []
+    try:
+        with tarfile.open(path, "r|*") as archive:
+            for member, _ in zip(archive, range(count)):
+                names.append(PurePosixPath(member.name).name)
+    # Compressed archives raise their own kinds (zlib.error, lzma.LZMAError); the reader of archives will say what is wrong.
+    except Exception:
+        pass
+    return names
 
 
 def _plain(path: Path) -> dict[str, Any]:
     entries = [path] if path.is_file() else [entry for entry in path.iterdir() if entry.is_file()]
-    return {entry.name: entry.read_bytes for entry in entries}
+    return {entry.name: entry.read_bytes for entry in entries if entry.stat().st_size <= _LARGEST_FILE}
 
 
 def _archived(path: Path) -> dict[str, Any]:
     files: dict[str, Any] = {}
+    wanted = (*_NAME_FILES, *_PICKLED_NAMES)
     try:
         with tarfile.open(path) as archive:
             for member in archive:
-                file = archive.extractfile(member) if member.isfile() else None
-                if file is not None:
-                    data = file.read()
-                    files[PurePosixPath(member.name).name] = lambda data=data: data
-    except (OSError, tarfile.TarError, EOFError) as error:
+                name = PurePosixPath(member.name).name
+                if member.isfile() and member.size <= _LARGEST_FILE and (is_batch(name) or name in wanted):
+                    file = archive.extractfile(member)
+                    data = file.read() if file is not None else b""
+                    files[name] = lambda data=data: data
+    except Exception as error:
         raise BadInput(f"{path} is a damaged archive: {error}") from None
     return files
 
@@ -153,6 +170,10 @@ def _python(data: bytes, name: str) -> tuple[np.ndarray, np.ndarray]:
     labels = loaded.get("fine_labels", loaded.get("labels"))
     if not isinstance(pixels, np.ndarray) or pixels.dtype != np.uint8 or pixels.ndim != 2 or pixels.shape[1] != _PIXELS:
         raise BadInput(f"{name} holds no uint8 data of shape (count, {_PIXELS})")
-    if labels is None or len(labels) != len(pixels):
-        raise BadInput(f"{name} holds {0 if labels is None else len(labels)} labels for {len(pixels)} pictures")
-    return pixels.reshape(-1, 3, 32, 32), np.asarray(labels, dtype=np.int64)
+    if not isinstance(labels, list | np.ndarray) or len(labels) != len(pixels):
+        found = len(labels) if isinstance(labels, list | np.ndarray) else "no"
+        raise BadInput(f"{name} holds {found} labels for {len(pixels)} pictures")
+    try:
+        return pixels.reshape(-1, 3, 32, 32), np.asarray(labels, dtype=np.int64).reshape(len(pixels))
+    except (TypeError, ValueError) as error:
+        raise BadInput(f"{name} holds labels that are no numbers: {error}") from None

@@ -1,8 +1,10 @@
 """Folders: flat, one folder a class, or described by a `metadata` table.
 
-`split/class/file` works too: the last folder's name is the class. A flat folder has no labels, never a guess. Beside the
-pictures, `metadata.csv`, `.jsonl` or `.parquet` with a column `file_name` may give `label`, `term` (or `search_term`).
-Every file counts: one that is no picture is rejected with a reason. Only what systems leave behind is passed over.
+`class/file` and `split/class/file` are labelled by class; a flat or irregular folder has no labels, never a guess, and its
+folders become the pictures' terms. Beside the pictures, in any folder, `metadata.csv`, `.jsonl` or `.parquet` with a column
+`file_name` may give `label` and `term` (or `search_term`); `classes.txt` or `class_names.txt` fixes the order of the classes.
+Every other file counts: one that is no picture is rejected with a reason. Passed over are hidden files and folders, what
+systems leave behind (Thumbs.db, desktop.ini, __MACOSX), links to folders, and image stores.
 """
 
 from __future__ import annotations
@@ -10,87 +12,145 @@ from __future__ import annotations
 import csv
 import json
 import os
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Iterable, Iterator
+from pathlib import Path, PurePosixPath
 from typing import Any
 
-from striate.errors import BadInput
-from striate.images.items import UNLABELLED, Item
+import pyarrow as pa
+import pyarrow.parquet as pq
 
+from striate.errors import BadInput
+from striate.images.items import NAME_FILES, UNLABELLED, Item, Rejected, label_from, names_beside
+
+_COMMON = {"jpg", "jpeg", "jpe", "png", "webp", "gif", "bmp", "tif", "tiff"}
+_RARE = {"ppm", "pgm", "pbm", "pnm", "avif", "jp2", "tga", "ico", "pcx", "dib"}
+# Names that promise a picture; a file of any other name is still tried, and counted.
+PICTURES = _COMMON | _RARE
 _METADATA = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
-_PASSED_OVER = {"Thumbs.db", "desktop.ini", *_METADATA}
+_PASSED_OVER = {"Thumbs.db", "desktop.ini", *_METADATA, *NAME_FILES}
+# Folders of these names hold a split, or a class's pictures, and name no class.
+_NO_CLASS = {"train", "test", "val", "valid", "validation", "dev", "images", "image", "img"}
 
 
 class FolderSource:
     """Every file under a folder, in the order of their names.
 
     Raises:
-        BadInput: there is no file at all.
+        BadInput: there is no file at all, or a metadata table cannot be read.
     """
 
     natural_shape = None
 
     def __init__(self, path: Path) -> None:
         self._root = path
-        self._files = sorted(_files(path), key=lambda file: file.relative_to(path).as_posix())
+        self._files: dict[str, Path | Rejected] = dict(sorted(_files(path)))
         if not self._files:
             raise BadInput(f"{path} is empty: expected pictures in it")
-        self._metadata = _read_metadata(path)
-        self._folders = _class_folders(path, self._files) if not self._metadata else {}
-        named = {str(row["label"]) for row in self._metadata.values() if row.get("label") not in (None, "")}
-        self.class_names: list[str] = sorted(named or set(self._folders.values()))
+        self._rows = _metadata(path)
+        for key, (table, _) in self._rows.items():
+            self._files.setdefault(key, Rejected(f"not there, though {table} lists it"))
+        self._classes = {} if self._rows else folder_classes(self._files)
+        self.class_names: list[str] = _class_names(path, [row.get("label") for _, row in self._rows.values()], self._classes)
 
     def __iter__(self) -> Iterator[Item]:
-        numbers = {name: number for number, name in enumerate(self.class_names)}
-        for file in self._files:
-            key = file.relative_to(self._root).as_posix()
-            row = self._metadata.get(key, {})
-            name = row.get("label") if self._metadata else self._folders.get(file.parent)
-            yield Item(
-                # A file name may hold bytes that are no text; the key must be.
-                key=key.encode(errors="surrogateescape").decode(errors="replace"),
-                data=file,
-                label=numbers.get(str(name), UNLABELLED),
-                term=row.get("term") or row.get("search_term") or self._folders.get(file.parent),
-            )
+        for key, file in self._files.items():
+            row = self._rows.get(key, ("", {}))[1]
+            folder = PurePosixPath(key).parent.name
+            term = row.get("term") or row.get("search_term") or self._classes.get(key) or folder or None
+            name = row.get("label") if self._rows else self._classes.get(key)
+            try:
+                label = label_from(name, self.class_names) if self._rows else self._label(name)
+            except Rejected as reason:
+                label, file = UNLABELLED, reason
+            yield Item(key, file, label, None if term is None else str(term))
+
+    def _label(self, name: str | None) -> int:
+        # A folder's name is a class's name, even where it looks like a number.
+        return UNLABELLED if name is None else self.class_names.index(name)
 
 
-def _files(root: Path) -> Iterator[Path]:
-    for folder, folders, names in os.walk(root):
+def files_under(root: Path) -> Iterator[Path | OSError]:
+    """Files that may be pictures, in no order; a folder that cannot be listed gives its error."""
+    errors: list[OSError] = []
+    for folder, folders, names in os.walk(root, onerror=errors.append):
+        if Path(folder) != root and "store.json" in names:
+            folders.clear()
+            continue
         folders[:] = [name for name in folders if not name.startswith(".") and name != "__MACOSX"]
-        for name in names:
-            if not name.startswith(".") and name not in _PASSED_OVER:
-                yield Path(folder) / name
+        yield from (Path(folder) / name for name in names if not name.startswith(".") and name not in _PASSED_OVER)
+    yield from errors
 
 
-def _class_folders(root: Path, files: list[Path]) -> dict[Path, str]:
-    """Folder -> class name, where the files lie in two or more folders of different names below the root."""
-    folders = {file.parent for file in files if file.parent != root}
-    if len({folder.name for folder in folders}) < 2:
-        return {}
-    return {folder: folder.name for folder in folders}
+def _files(root: Path) -> Iterator[tuple[str, Path | Rejected]]:
+    for file in files_under(root):
+        if isinstance(file, OSError):
+            yield _key(Path(file.filename), root) + "/", Rejected(f"unreadable folder: {file.strerror}")
+        else:
+            yield _key(file, root), file
 
 
-def _read_metadata(root: Path) -> dict[str, dict[str, Any]]:
-    for name in _METADATA:
-        file = root / name
-        if file.exists():
-            rows = _rows(file)
-            if rows and "file_name" not in rows[0]:
-                raise BadInput(f"{file} has no column 'file_name' (found: {', '.join(map(str, rows[0]))})")
-            return {str(row["file_name"]): row for row in rows}
-    return {}
+def _key(file: Path, root: Path) -> str:
+    # A file name may hold bytes that are no text; the key must be, and stay unique.
+    return file.relative_to(root).as_posix().encode(errors="surrogateescape").decode(errors="backslashreplace")
+
+
+def folder_classes(keys: Iterable[str]) -> dict[str, str]:
+    """Key -> class, where every picture lies in one folder that can name its class, and there are two such or more."""
+    classes: dict[str, str] = {}
+    for key in keys:
+        path = PurePosixPath(key)
+        if path.suffix.lower().removeprefix(".") in PICTURES:
+            naming = [part for part in path.parent.parts if part.lower() not in _NO_CLASS]
+            if len(naming) != 1:
+                return {}
+            classes[key] = naming[0]
+    return classes if len(set(classes.values())) > 1 else {}
+
+
+def _class_names(root: Path, labels: list[Any], classes: dict[str, str]) -> list[str]:
+    """The order of the classes: as listed in a file, else by name."""
+    listed = names_beside(root)
+    if not labels:
+        found = set(classes.values())
+    else:
+        new: list[str] = []
+        for label in labels:
+            try:
+                label_from(label, new)
+            # Its picture will be rejected for it.
+            except Rejected:
+                continue
+        found = set(new)
+    if listed and not found <= set(listed):
+        raise BadInput(f"the class names listed in {root} lack {sorted(found - set(listed))[0]!r}: add it, or remove the list")
+    return listed if listed and (labels or classes) else sorted(found)
+
+
+def _metadata(root: Path) -> dict[str, tuple[str, dict[str, Any]]]:
+    """Key -> (table, row), of every metadata table in the folder and below."""
+    found: dict[str, tuple[str, dict[str, Any]]] = {}
+    for folder, folders, names in os.walk(root):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        table = next((Path(folder) / name for name in _METADATA if name in names), None)
+        if table is not None and table.is_file() and "store.json" not in names:
+            for row in _rows(table):
+                if row.get("file_name") in (None, ""):
+                    raise BadInput(f"{table} has a row without 'file_name' (found: {', '.join(map(str, row))})")
+                key = (table.relative_to(root).parent / str(row["file_name"])).as_posix()
+                found[key] = (table.relative_to(root).as_posix(), row)
+    return found
 
 
 def _rows(file: Path) -> list[dict[str, Any]]:
     try:
         if file.suffix == ".parquet":
-            import pyarrow.parquet as pq
-
-            return list(pq.read_table(file).to_pylist())
-        text = file.read_text(encoding="utf-8-sig")
-        if file.suffix == ".csv":
-            return list(csv.DictReader(text.splitlines()))
-        return [json.loads(line) for line in text.splitlines() if line.strip()]
-    except (OSError, ValueError) as error:
-        raise BadInput(f"{file} cannot be read: {error}") from None
+            rows = pq.ParquetFile(file).read().to_pylist()
+        else:
+            text = file.read_text(encoding="utf-8-sig")
+            lines = text.splitlines()
+            rows = list(csv.DictReader(lines)) if file.suffix == ".csv" else [json.loads(one) for one in lines if one.strip()]
+    except (OSError, ValueError, csv.Error, pa.ArrowException) as error:
+        raise BadInput(f"{file} cannot be read: {str(error).splitlines()[0]}") from None
+    if not all(isinstance(row, dict) for row in rows):
+        raise BadInput(f"{file} has a line that is no object with a 'file_name'")
+    return rows

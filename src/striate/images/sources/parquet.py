@@ -14,9 +14,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from striate.errors import BadInput
-from striate.images.items import UNLABELLED, Item, Rejected
+from striate.images.items import UNLABELLED, Item, Rejected, label_from, names_beside
 
-_NAMES = ("classes.txt", "class_names.txt")
 _TERMS = ("term", "search_term")
 # Encoded pictures are some kilobytes each: a batch of this many rows is a few megabytes.
 _ROWS = 256
@@ -36,18 +35,18 @@ class ParquetSource:
         schema = _open(paths[0]).schema_arrow
         if "image" not in schema.names:
             raise BadInput(f"{paths[0]} has no column 'image' (found: {', '.join(schema.names)})")
-        self.class_names: list[str] = _names_in_schema(schema) or _names_beside(paths[0])
+        self.class_names: list[str] = _names_in_schema(schema) or names_beside(paths[0].parent)
 
     def __iter__(self) -> Iterator[Item]:
         seen: set[str] = set()
         for path in self._paths:
-            file = _open(path)
-            wanted = [name for name in ("image", "label", *_TERMS) if name in file.schema_arrow.names]
             number = 0
-            for batch in file.iter_batches(batch_size=_ROWS, columns=wanted):
-                for row in batch.to_pylist():
+            try:
+                for row in _rows(path):
                     yield self._item(row, path, number, seen)
                     number += 1
+            except (OSError, pa.ArrowException) as error:
+                yield Item(f"{path.stem}/after row {number}", Rejected(f"the file is damaged here: {_first_line(error)}"))
 
     def _item(self, row: dict[str, Any], path: Path, number: int, seen: set[str]) -> Item:
         image = row["image"]
@@ -56,25 +55,32 @@ class ParquetSource:
         if key in seen:
             key = f"{path.stem}/{number:08d}/{key}"
         seen.add(key)
-        term = next((row[name] for name in _TERMS if row.get(name)), None)
-        return Item(key, data if isinstance(data, bytes) else Rejected("no bytes in this row"), self._label(row), term)
+        term = next((str(row[name]) for name in _TERMS if row.get(name)), None)
+        try:
+            label = label_from(row.get("label"), self.class_names)
+        except Rejected as reason:
+            return Item(key, reason, UNLABELLED, term)
+        return Item(key, data if isinstance(data, bytes) else Rejected("no bytes in this row"), label, term)
 
-    def _label(self, row: dict[str, Any]) -> int:
-        label = row.get("label")
-        if label is None:
-            return UNLABELLED
-        if isinstance(label, str):
-            if label not in self.class_names:
-                self.class_names.append(label)
-            return self.class_names.index(label)
-        return int(label)
+
+def _rows(path: Path) -> Iterator[dict[str, Any]]:
+    file = _open(path)
+    if "image" not in file.schema_arrow.names:
+        raise BadInput(f"{path} has no column 'image' (found: {', '.join(file.schema_arrow.names)})")
+    wanted = [name for name in ("image", "label", *_TERMS) if name in file.schema_arrow.names]
+    for batch in file.iter_batches(batch_size=_ROWS, columns=wanted):
+        yield from batch.to_pylist()
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def _open(path: Path) -> pq.ParquetFile:
     try:
         return pq.ParquetFile(path)
     except (OSError, pa.ArrowException) as error:
-        raise BadInput(f"{path} is no readable Parquet file: {str(error).splitlines()[0]}") from None
+        raise BadInput(f"{path} is no readable Parquet file: {_first_line(error)}") from None
 
 
 def _names_in_schema(schema: pa.Schema) -> list[str]:
@@ -83,11 +89,3 @@ def _names_in_schema(schema: pa.Schema) -> list[str]:
         return [str(name) for name in features["label"]["names"]]
     except (KeyError, TypeError, ValueError):
         return []
-
-
-def _names_beside(path: Path) -> list[str]:
-    for name in _NAMES:
-        file = path.parent / name
-        if file.exists():
-            return [line.strip() for line in file.read_text().splitlines() if line.strip()]
-    return []

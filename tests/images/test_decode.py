@@ -6,14 +6,14 @@ import io
 import warnings
 from pathlib import Path
 
-import hostile
 import numpy as np
 import pytest
-from hostile import encoded, picture
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
+import hostile
+from hostile import encoded, picture
 from striate.images.decode import Target, decode
 from striate.images.items import Rejected
 

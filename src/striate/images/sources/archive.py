@@ -128,7 +128,8 @@ def _forget(archive: tarfile.TarFile) -> None:
 
 
 def _counts(name: str) -> bool:
-    return not any(part.startswith(".") or part == "__MACOSX" for part in PurePosixPath(name).parts if part != ".")
+    parts = [part for part in PurePosixPath(name).parts if part not in (".", "..")]
+    return not any(part.startswith(".") or part == "__MACOSX" for part in parts)
 
 
 class _Damaged(Exception):

@@ -56,10 +56,9 @@ def _sets(path: Path) -> dict[str, tuple[np.ndarray, np.ndarray | None]]:
     """Name -> (pictures, labels)."""
     try:
         # allow_pickle stays off: an array of objects could run code.
-        loaded = np.load(path, mmap_mode="r", allow_pickle=False)
-        if not isinstance(loaded, np.lib.npyio.NpzFile):
-            return {"": (loaded, None)}
-        with loaded:
+        if path.suffix == ".npy":
+            return {"": (np.load(path, mmap_mode="r", allow_pickle=False), None)}
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as loaded:
             names = {name.lower(): name for name in loaded.files}
             sets = {x: (loaded[names[x]], loaded[names[y]] if y in names else None) for x, y in _PAIRS.items() if x in names}
     # Damaged zip members raise zlib and zipfile errors of many kinds.

@@ -64,6 +64,7 @@ def import_images(
     max_pixels: int = 100_000_000,
     min_side: int = 8,
     name: str | None = None,
+    commit_every: int = _COMMIT_ROWS,
     progress: Progress | None = None,
 ) -> ImportCounts:
     """Bring pictures into a store, making it if there is none.
@@ -81,6 +82,8 @@ def import_images(
         max_pixels: a header promising more is rejected undecoded.
         min_side: pictures with a shorter side below this many pixels are rejected.
         name: what the source is called in the store; by default its path.
+        commit_every: pictures after which everything so far is made to survive a kill; it happens every 5 seconds, and
+            every 128 MiB of pixels, besides.
         progress: called with the number of pictures done since the last call.
 
     Raises:
@@ -100,7 +103,8 @@ def import_images(
         if opened.natural_shape == target.shape:
             # Nothing to decode: handing arrays to other processes costs more than it saves.
             workers = 1
-        _import(items, opened, writer, name, target, workers, progress or (lambda done: None))
+        decoded = _decode(items, writer, name, target, workers, progress or (lambda done: None))
+        _write(decoded, opened.class_names, writer, name, commit_every)
         writer.finish()
         counts = writer.counts(name)
     if counts.seen == 0:
@@ -131,16 +135,13 @@ def _unrepeated(items: Iterator[Item]) -> Iterator[Item]:
         yield item
 
 
-def _import(
-    items: Iterator[Item],
-    source: Source,
-    writer: StoreWriter,
-    name: str,
-    target: Target,
-    workers: int | None,
-    progress: Progress,
-) -> None:
-    committed = time.monotonic()
+Work = Iterator[tuple[list[Item], Decoded]]
+
+
+def _decode(
+    items: Iterator[Item], writer: StoreWriter, name: str, target: Target, workers: int | None, progress: Progress
+) -> Work:
+    """Chunks of what the store has not seen yet, decoded."""
 
     def fresh() -> Iterator[Item]:
         for item in items:
@@ -151,9 +152,15 @@ def _import(
 
     chunks, processes = _split_work(_chunks(fresh(), target), workers)
     for chunk, decoded in decoded_chunks(chunks, target, processes):
-        _record(chunk, decoded, source.class_names, writer, name)
+        yield chunk, decoded
         progress(len(chunk))
-        full = writer.pending >= _COMMIT_ROWS or writer.pending_bytes >= _COMMIT_BYTES
+
+
+def _write(work: Work, class_names: list[str], writer: StoreWriter, name: str, commit_every: int) -> None:
+    committed = time.monotonic()
+    for chunk, decoded in work:
+        _record(chunk, decoded, class_names, writer, name)
+        full = writer.pending >= commit_every or writer.pending_bytes >= _COMMIT_BYTES
         if full or time.monotonic() - committed > _COMMIT_SECONDS:
             writer.commit()
             committed = time.monotonic()

@@ -21,13 +21,18 @@ def pictures(count: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 256, (count, *SHAPE), dtype=np.uint8)
 
 
+def open_writer(path: Path) -> StoreWriter:
+    """Four pictures a data shard, so that a small store has several."""
+    return StoreWriter(path, SHAPE, shard_bytes=4 * 192)
+
+
 def add(writer: StoreWriter, images: np.ndarray, source: str = "a", first: int = 0) -> None:
     for i, image in enumerate(images, first):
         writer.append(image, hashlib.sha256(image).hexdigest(), key=f"{i}", source=source, label=i % 3, term="t")
 
 
 def make(path: Path, count: int = 10) -> ImageStore:
-    with StoreWriter(path, SHAPE) as writer:
+    with open_writer(path) as writer:
         for name in ("x", "y", "z"):
             writer.label_of(name)
         add(writer, pictures(count))
@@ -40,13 +45,7 @@ def files(path: Path) -> dict[str, bytes]:
     return {str(file.relative_to(path)): file.read_bytes() for file in sorted(path.rglob("*")) if file.is_file()}
 
 
-@pytest.fixture
-def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Four pictures a data shard, so that a small store has several."""
-    monkeypatch.setattr("striate.images.writer._SHARD_BYTES", 4 * 192)
-
-
-def test_pictures_labels_and_keys_come_back(tmp_path: Path, small_shards: None) -> None:
+def test_pictures_labels_and_keys_come_back(tmp_path: Path) -> None:
     store, images = make(tmp_path / "s"), pictures(10)
     assert len(list((tmp_path / "s" / "pixels").iterdir())) == 3
     assert len(store) == 10 and store.shape == SHAPE and store.class_names == ["x", "y", "z"]
@@ -60,13 +59,13 @@ def test_pictures_labels_and_keys_come_back(tmp_path: Path, small_shards: None) 
     [slice(2, 7), slice(None, None, -3), slice(5, 2), [9, 0, 4, 4], np.array([3]), [], np.arange(10) % 2 == 0],
     ids=str,
 )
-def test_any_index_gives_what_numpy_gives(tmp_path: Path, small_shards: None, index: object) -> None:
+def test_any_index_gives_what_numpy_gives(tmp_path: Path, index: object) -> None:
     store, images = make(tmp_path / "s"), pictures(10)
     expected = images[np.asarray(index, int) if isinstance(index, list) else index]  # type: ignore[index]
     assert np.array_equal(store[index], expected)  # type: ignore[index]
 
 
-def test_single_pictures_and_positions_outside(tmp_path: Path, small_shards: None) -> None:
+def test_single_pictures_and_positions_outside(tmp_path: Path) -> None:
     store, images = make(tmp_path / "s"), pictures(10)
     assert np.array_equal(store[-1], images[-1]) and np.array_equal(store[np.int64(5)], images[5])
     for outside in (10, -11, [10], [-1], np.ones(9, bool)):
@@ -85,7 +84,7 @@ def test_the_digest_is_of_content(tmp_path: Path) -> None:
     """Equal for equal stores, whatever their path; another for one other pixel, label or class name."""
     same = {make(tmp_path / name).digest for name in ("a", "b")}
     assert len(same) == 1
-    with StoreWriter(tmp_path / "b", SHAPE) as writer:
+    with open_writer(tmp_path / "b") as writer:
         writer.label_of("w")
         add(writer, pictures(1, seed=9), first=100)
         writer.finish()
@@ -94,7 +93,7 @@ def test_the_digest_is_of_content(tmp_path: Path) -> None:
 
 def test_equal_pictures_are_set_aside_and_name_the_one_that_is_kept(tmp_path: Path) -> None:
     image = pictures(1)[0]
-    with StoreWriter(tmp_path / "s", SHAPE) as writer:
+    with open_writer(tmp_path / "s") as writer:
         digest = hashlib.sha256(image).hexdigest()
         assert writer.append(image, digest, key="first", source="a")
         assert not writer.append(image, digest, key="second", source="b")
@@ -105,7 +104,7 @@ def test_equal_pictures_are_set_aside_and_name_the_one_that_is_kept(tmp_path: Pa
 
 
 def test_what_was_committed_is_read_before_it_is_finished(tmp_path: Path) -> None:
-    with StoreWriter(tmp_path / "s", SHAPE) as writer:
+    with open_writer(tmp_path / "s") as writer:
         add(writer, pictures(4))
         writer.commit()
         add(writer, pictures(9)[4:], first=4)
@@ -114,8 +113,8 @@ def test_what_was_committed_is_read_before_it_is_finished(tmp_path: Path) -> Non
     assert np.array_equal(ImageStore(tmp_path / "s")[:], pictures(9))
 
 
-def test_what_was_not_committed_is_gone_and_its_pixels_are_cut_off(tmp_path: Path, small_shards: None) -> None:
-    with StoreWriter(tmp_path / "s", SHAPE) as writer:
+def test_what_was_not_committed_is_gone_and_its_pixels_are_cut_off(tmp_path: Path) -> None:
+    with open_writer(tmp_path / "s") as writer:
         add(writer, pictures(6))
         writer.commit()
         add(writer, pictures(8)[6:], first=6)
@@ -125,11 +124,11 @@ def test_what_was_not_committed_is_gone_and_its_pixels_are_cut_off(tmp_path: Pat
     (tmp_path / "s" / ".meta.parquet.tmp").write_bytes(b"left by a crash")
     (tmp_path / "s" / "parts" / ".000000000006.parquet.tmp").write_bytes(b"left by a crash")
     assert np.array_equal(ImageStore(tmp_path / "s")[:], pictures(6))
-    with StoreWriter(tmp_path / "s", SHAPE) as writer:
+    with open_writer(tmp_path / "s") as writer:
         assert writer.count == 6 and not writer.has("a", "6")
         add(writer, pictures(8)[6:], first=6)
         writer.finish()
-    with StoreWriter(tmp_path / "whole", SHAPE) as writer:
+    with open_writer(tmp_path / "whole") as writer:
         add(writer, pictures(8))
         writer.finish()
     assert files(tmp_path / "s") == files(tmp_path / "whole")
@@ -138,7 +137,7 @@ def test_what_was_not_committed_is_gone_and_its_pixels_are_cut_off(tmp_path: Pat
 def test_a_kill_between_any_two_steps_of_finishing_changes_nothing(tmp_path: Path) -> None:
     """Every state that a kill can leave: the first n of [3 tables renamed, 2 parts removed] done."""
     path = tmp_path / "s"
-    with StoreWriter(path, SHAPE) as writer:
+    with open_writer(path) as writer:
         add(writer, pictures(4))
         writer.reject("bad", key="r1", source="a")
         writer.commit()
@@ -147,7 +146,7 @@ def test_a_kill_between_any_two_steps_of_finishing_changes_nothing(tmp_path: Pat
         writer.reject("bad", key="r2", source="a")
         writer.commit()
     before = files(path)
-    with StoreWriter(path, SHAPE) as writer:
+    with open_writer(path) as writer:
         writer.finish()
     after = files(path)
     tables, parts = ["meta.parquet", "rejected.parquet", "duplicates.parquet"], sorted(n for n in before if "parts/" in n)
@@ -163,25 +162,25 @@ def test_a_kill_between_any_two_steps_of_finishing_changes_nothing(tmp_path: Pat
         (path / "parts").mkdir(exist_ok=True)
         store = ImageStore(path)
         assert (len(store), len(store.rejected), len(store.duplicates)) == (7, 2, 4), done
-        with StoreWriter(path, SHAPE) as writer:
+        with open_writer(path) as writer:
             counts = writer.counts()
             writer.finish()
         assert (counts.kept, counts.rejected, counts.duplicates, counts.seen) == (7, 2, 4, 13)
         assert files(path) == after, done
 
 
-def test_appending_continues_where_the_last_shard_ends(tmp_path: Path, small_shards: None) -> None:
+def test_appending_continues_where_the_last_shard_ends(tmp_path: Path) -> None:
     make(tmp_path / "s", 6)
-    with StoreWriter(tmp_path / "s", SHAPE) as writer:
+    with open_writer(tmp_path / "s") as writer:
         add(writer, pictures(11)[6:], first=6)
         writer.finish()
     assert np.array_equal(ImageStore(tmp_path / "s")[:], pictures(11))
 
 
 def test_only_one_writer_at_a_time(tmp_path: Path) -> None:
-    with StoreWriter(tmp_path / "s", SHAPE), pytest.raises(BadInput, match="being written by another process"):
-        StoreWriter(tmp_path / "s", SHAPE)
-    StoreWriter(tmp_path / "s", SHAPE).close()
+    with open_writer(tmp_path / "s"), pytest.raises(BadInput, match="being written by another process"):
+        open_writer(tmp_path / "s")
+    open_writer(tmp_path / "s").close()
 
 
 def test_a_store_of_another_shape_is_refused_unless_it_holds_no_picture(tmp_path: Path) -> None:
@@ -197,7 +196,7 @@ def edit_header(path: Path, **changes: object) -> None:
     (path / "store.json").write_text(json.dumps({**header, **changes}))
 
 
-@pytest.mark.parametrize("open_it", [ImageStore, lambda path: StoreWriter(path, SHAPE)], ids=["reading", "writing"])
+@pytest.mark.parametrize("open_it", [ImageStore, open_writer], ids=["reading", "writing"])
 def test_a_store_of_another_version_is_refused_in_one_line(tmp_path: Path, open_it: object) -> None:
     make(tmp_path / "s")
     edit_header(tmp_path / "s", version=99)
@@ -217,7 +216,7 @@ def test_damaged_headers_are_refused(tmp_path: Path) -> None:
         ImageStore(tmp_path / "nowhere")
 
 
-def test_missing_and_short_pixels_are_named(tmp_path: Path, small_shards: None) -> None:
+def test_missing_and_short_pixels_are_named(tmp_path: Path) -> None:
     make(tmp_path / "s")
     shard = tmp_path / "s" / "pixels" / "000001.u8"
     shard.write_bytes(shard.read_bytes()[:-1])
@@ -237,9 +236,9 @@ def test_missing_and_damaged_tables_are_named_and_no_pixel_is_touched(tmp_path: 
         ImageStore(tmp_path / "s")
     meta.write_bytes(b"words")
     with pytest.raises(BadInput, match=r"meta\.parquet is damaged"):
-        StoreWriter(tmp_path / "s", SHAPE)
+        open_writer(tmp_path / "s")
     meta.unlink()
-    for open_it in (ImageStore, lambda path: StoreWriter(path, SHAPE)):
+    for open_it in (ImageStore, open_writer):
         with pytest.raises(BadInput, match=r"meta\.parquet is missing"):
             open_it(tmp_path / "s")
     assert pixels.read_bytes() == before
@@ -248,4 +247,4 @@ def test_missing_and_damaged_tables_are_named_and_no_pixel_is_touched(tmp_path: 
 def test_opening_a_store_for_writing_where_none_can_be_is_bad_input(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     with pytest.raises(BadInput, match="cannot be written"):
-        StoreWriter(tmp_path / "file", SHAPE)
+        open_writer(tmp_path / "file")

@@ -39,8 +39,6 @@ from striate.images.store import (
     shard_file,
 )
 
-_SHARD_BYTES = 256 << 20
-
 
 @dataclass(frozen=True)
 class Counts:
@@ -62,16 +60,17 @@ class StoreWriter:
     Args:
         path: the store's directory.
         shape: (channels, height, width) of every picture.
+        shard_bytes: a new store's data shards are this long at most.
 
     Raises:
         BadInput: the store has another shape or version, or another process writes to it.
     """
 
-    def __init__(self, path: str | Path, shape: tuple[int, int, int]) -> None:
+    def __init__(self, path: str | Path, shape: tuple[int, int, int], *, shard_bytes: int = 256 << 20) -> None:
         self.path = Path(path)
         self._lock = _lock(self.path)
         try:
-            self._header = self._open_header(shape)
+            self._header = self._open_header(shape, shard_bytes)
             self.shape = shape
             # Keys by source.
             self._seen: defaultdict[str, set[str]] = defaultdict(set)
@@ -86,7 +85,7 @@ class StoreWriter:
             self._lock.close()
             raise
 
-    def _open_header(self, shape: tuple[int, int, int]) -> dict[str, Any]:
+    def _open_header(self, shape: tuple[int, int, int], shard_bytes: int) -> dict[str, Any]:
         if (self.path / "store.json").exists():
             header = read_header(self.path)
             if tuple(header["shape"]) != tuple(shape) and len(read_rows(self.path, "meta")):
@@ -95,8 +94,8 @@ class StoreWriter:
                     "use another store, or the same --size and --mode"
                 )
             # An import that kept nothing (a wrong folder, a wrong size) leaves the choice open.
-            return {**header, **_layout(shape)}
-        header = {"format": FORMAT, "version": VERSION, **_layout(shape), "class_names": []}
+            return {**header, **_layout(shape, shard_bytes)}
+        header = {"format": FORMAT, "version": VERSION, **_layout(shape, shard_bytes), "class_names": []}
         with _full_disk_named(self.path):
             (self.path / "pixels").mkdir(parents=True, exist_ok=True)
             (self.path / "parts").mkdir(exist_ok=True)
@@ -260,8 +259,8 @@ class StoreWriter:
         self.close()
 
 
-def _layout(shape: tuple[int, int, int]) -> dict[str, Any]:
-    return {"shape": list(shape), "pictures_per_shard": max(1, _SHARD_BYTES // int(np.prod(shape)))}
+def _layout(shape: tuple[int, int, int], shard_bytes: int) -> dict[str, Any]:
+    return {"shape": list(shape), "pictures_per_shard": max(1, shard_bytes // int(np.prod(shape)))}
 
 
 def _lock(path: Path) -> IO[bytes]:

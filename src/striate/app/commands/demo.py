@@ -57,5 +57,8 @@ def run(args: argparse.Namespace, screen: Screen) -> dict[str, Any]:
 def show(result: dict[str, Any], screen: Screen) -> None:
     """The main numbers and where the report is."""
     shares = ", ".join(f"{100 * result[name]:.0f}% {name}" for name in ("edge", "point", "noise"))
+    screen.say(
+        f"{result['photographs']} photographs; filters: {shares} after {result['seconds_of_training']:.0f} s of training"
+    )
     screen.say(f"report: {result['report']}")
     screen.say("next, on your own pictures: striate learn FOLDER")

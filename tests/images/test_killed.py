@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import random
-import resource
-import signal
 import subprocess
 import time
 from collections.abc import Iterator
@@ -15,8 +12,9 @@ import pytest
 
 import hostile
 from hostile import encoded, picture
+from killing import bring_in, clean_server, killed_after, limited
 from striate.errors import StriateError
-from striate.images import ImageStore, import_images, total_counts
+from striate.images import ImageStore, total_counts
 
 COUNT = 400
 
@@ -43,40 +41,20 @@ def whole(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def bring_in(folder: Path, store: Path) -> None:
-    import_images(folder, store, size=16, workers=1, commit_every=20)
-
-
 def files(path: Path) -> dict[str, bytes]:
     return {str(file.relative_to(path)): file.read_bytes() for file in sorted(path.rglob("*")) if file.is_file()}
-
-
-def clean_server() -> multiprocessing.context.ForkServerContext:
-    """Processes forked from one that has the modules loaded: starting one takes milliseconds, so many can be killed."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["striate.images.importing", "striate.images.sources", "PIL.PngImagePlugin"])
-    return context
-
-
-def killed_after(folder: Path, store: Path, seconds: float) -> bool:
-    """Whether the import was killed before it was done."""
-    process = clean_server().Process(target=bring_in, args=(folder, store))
-    process.start()
-    process.join(seconds)
-    process.kill()
-    process.join()
-    return process.exitcode == -signal.SIGKILL
 
 
 def test_killed_at_any_moment_and_continued_the_store_is_the_same_to_the_last_byte(
     folder: Path, whole: Path, tmp_path: Path
 ) -> None:
-    """Sixty kills at random moments, of a dozen imports and more; after each, all that a reader sees is right."""
+    """Forty kills at random moments, of several imports; after each, all that a reader sees is right."""
     draw = random.Random(0)
+    killed_after(folder, tmp_path / "warm-up", 60)
     started = time.monotonic()
     killed_after(folder, tmp_path / "timing", 60)
     length, kills, finished, reference = time.monotonic() - started, 0, 0, ImageStore(whole)
-    while kills < 60:
+    while kills < 40:
         store = tmp_path / f"s{finished}"
         while killed_after(folder, store, draw.uniform(0, length)):
             kills += 1
@@ -120,23 +98,12 @@ def test_on_a_full_disk_nothing_is_lost_and_with_room_the_import_goes_on(folder:
     assert files(small_disk / "s") == files(whole)
 
 
-def limited(folder: Path, store: Path, most_bytes: int, messages: multiprocessing.SimpleQueue[str]) -> None:
-    resource.setrlimit(resource.RLIMIT_FSIZE, (most_bytes, most_bytes))
-    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    try:
-        bring_in(folder, store)
-        messages.put("done")
-    except StriateError as error:
-        messages.put(str(error))
-
-
 def test_at_a_file_size_limit_it_is_the_same(folder: Path, whole: Path, tmp_path: Path) -> None:
-    context = clean_server()
-    messages = context.SimpleQueue()
-    process = context.Process(target=limited, args=(folder, tmp_path / "s", 100_000, messages))
+    message = tmp_path / "message"
+    process = clean_server().Process(target=limited, args=(folder, tmp_path / "s", 100_000, message))
     process.start()
     process.join(60)
-    assert "the disk is full" in messages.get()
+    assert process.exitcode == 0 and "the disk is full" in message.read_text()
     assert 0 < len(ImageStore(tmp_path / "s")) < len(ImageStore(whole))
     bring_in(folder, tmp_path / "s")
     assert files(tmp_path / "s") == files(whole)

@@ -48,7 +48,7 @@ class StartSettings(_Strict):
     stride: int = Field(4, ge=1, description="pixels from one copy to the next")
     patches: int = Field(100_000, ge=2)
     epochs: int = Field(8, ge=1)
-    learning_rate: float = Field(2e-3, gt=0)
+    learning_rate: float = Field(5e-2, gt=0)
     hidden_bias: float = -4.0
     sparsity_target: float | None = 0.02
     sparsity_cost: float = 10.0

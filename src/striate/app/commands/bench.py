@@ -1,0 +1,85 @@
+"""``striate bench``: measure this machine against the bars, with peers in the same run."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import re
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from striate.errors import BadInput
+
+if TYPE_CHECKING:
+    from striate.app.screen import Screen
+
+SUMMARY = "Measure one claim, or all: ours, the floor, and peers in the same run. Needs a checkout (benchmarks/)."
+EXAMPLE = "striate bench cd-step --quick"
+
+# name -> what it claims; the file is benchmarks/NAME.py with underscores
+NAMES = {
+    "cd-step": "a CD-1 step beside its bare matrix products",
+    "cd-peers": "CD-1 images/s beside scikit-learn, rbms, learnergy and plain torch",
+    "import": "importing JPEG files beside a plain Pillow loop",
+    "whitening": "streamed whitening statistics beside the bare product",
+    "memory": "peak memory on a store ten times larger than the limit",
+}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the verb's arguments."""
+    parser.add_argument("name", metavar="NAME", nargs="?", help="one of those listed without a name")
+    parser.add_argument("--all", action="store_true", help="every one of them")
+    parser.add_argument("--quick", action="store_true", help="a version of each that takes under a minute")
+    parser.add_argument("--save", action="store_true", help="write benchmarks/results/MACHINE/NAME.json")
+
+
+def run(args: argparse.Namespace, screen: Screen) -> dict[str, Any]:
+    """Run benchmarks; without a name, list them."""
+    if args.name is None and not args.all:
+        return {"benchmarks": NAMES}
+    if args.name is not None and args.name not in NAMES:
+        raise BadInput(f"no benchmark {args.name!r}: there are {', '.join(NAMES)}")
+    folder = Path(__file__).resolve().parents[4] / "benchmarks"
+    if not folder.is_dir():
+        raise BadInput("benchmarks are part of a checkout, not of the installed package: clone the project and run there")
+    from striate.train.run import machine
+
+    sys.path.insert(0, str(folder))
+    rows: list[dict[str, Any]] = []
+    for name in NAMES if args.all else [args.name]:
+        screen.say(f"measuring {name}: {NAMES[name]}")
+        # `import` is a keyword: its file ends in an underscore.
+        module = importlib.import_module("import_" if name == "import" else name.replace("-", "_"))
+        measured = module.rows(args.quick)
+        rows += measured
+        if args.save:
+            _save(folder / "results", name, machine(), measured)
+    return {"machine": machine(), "rows": rows}
+
+
+def _save(results: Path, name: str, described: dict[str, Any], rows: list[dict[str, Any]]) -> None:
+    label = described["gpu"] or f"{described['processor']} {described['threads']} threads"
+    folder = results / re.sub(r"[^a-z0-9]+", "-", label.lower()).strip("-")
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"{name}.json").write_text(json.dumps({"machine": described, "rows": rows}, indent=1) + "\n")
+
+
+def show(result: dict[str, Any], screen: Screen) -> None:
+    """The table for people."""
+    from rich.table import Table
+
+    table = Table(box=None)
+    if "benchmarks" in result:
+        for name, claim in result["benchmarks"].items():
+            table.add_row(name, claim)
+        screen.say(table)
+        return
+    for heading in ("measure", "value", "bar", "in the same run"):
+        table.add_column(heading, overflow="fold")
+    for row in result["rows"]:
+        peers = ", ".join(f"{name} {value:g}" for name, value in row["peers"].items())
+        table.add_row(row["measure"], f"{row['value']:g} {row['unit']}", row["bar"], peers)
+    screen.say(table)

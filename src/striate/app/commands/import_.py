@@ -33,6 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--tiny-order", choices=["columns", "rows"], default="columns", help="tiny_images.bin: order of a plane"
     )
     parser.add_argument("--max-pixels", type=int, default=100_000_000, help="pictures promising more are rejected undecoded")
+    parser.add_argument("--min-side", type=int, default=8, help="pictures with a shorter side are rejected (default: 8 pixels)")
 
 
 def parse_size(text: str) -> tuple[int, int]:
@@ -61,6 +62,7 @@ def run(args: argparse.Namespace, screen: Screen) -> dict[str, Any]:
                 every=args.every,
                 tiny_order=args.tiny_order,
                 max_pixels=args.max_pixels,
+                min_side=args.min_side,
                 progress=task.advance,
             )
     except KeyboardInterrupt:

@@ -72,5 +72,7 @@ def show(result: dict[str, Any], screen: Screen) -> None:
     table.add_row("labels", f"{result['labelled']:,} in {len(classes)} classes: {shown}{more}" if classes else "none")
     if "sheet" in result:
         table.add_row("levels", f"mean {result['mean_level']}, contrast (mean standard deviation) {result['contrast']}")
-        table.add_row("contact sheet", result["sheet"])
     screen.say(table)
+    if "sheet" in result:
+        # A line of its own: a table would cut a long path.
+        screen.say(f"contact sheet: {result['sheet']}")

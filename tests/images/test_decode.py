@@ -14,11 +14,17 @@ from PIL import Image, ImageOps
 
 import hostile
 from hostile import encoded, picture
-from striate.images.decode import Target, decode
+from striate.images.decode import Target, own_limits
+from striate.images.decode import decode as decode_within_limits
 from striate.images.items import Rejected
 
 RGB32 = Target((3, 32, 32))
 GREY32 = Target((1, 32, 32))
+
+
+def decode(data: bytes | Path | np.ndarray, target: Target) -> np.ndarray:
+    with own_limits():
+        return decode_within_limits(data, target)
 
 
 def planar(image: Image.Image) -> np.ndarray:

@@ -8,6 +8,7 @@ web's page. The first frame of an animation is taken. Only raster formats are op
 from __future__ import annotations
 
 import io
+import os
 import stat
 import warnings
 from collections.abc import Iterator
@@ -55,7 +56,7 @@ class Target:
 
 
 def decode(data: bytes | Path | np.ndarray, target: Target) -> np.ndarray:
-    """A contiguous uint8 array of ``target.shape``.
+    """A uint8 array of ``target.shape``; to be called within `own_limits`.
 
     Raises:
         Rejected: with the reason, whatever is wrong with this picture.
@@ -67,8 +68,7 @@ def decode(data: bytes | Path | np.ndarray, target: Target) -> np.ndarray:
     if not data:
         raise Rejected("empty file")
     try:
-        with _own_limits():
-            return _from_encoded(data, target)
+        return _from_encoded(data, target)
     except Rejected:
         raise
     except MemoryError:
@@ -79,8 +79,8 @@ def decode(data: bytes | Path | np.ndarray, target: Target) -> np.ndarray:
 
 
 @contextmanager
-def _own_limits() -> Iterator[None]:
-    """Pillow's process-wide pixel limit and its warnings, out of the way while the limit of `Target` is in force."""
+def own_limits() -> Iterator[None]:
+    """Pillow's process-wide pixel limit and its warnings, out of the way while that of `Target` is in force."""
     limit = Image.MAX_IMAGE_PIXELS
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -103,9 +103,18 @@ def read_file(path: Path) -> bytes:
         Rejected: not a regular file, or it cannot be read.
     """
     try:
-        if not stat.S_ISREG(path.stat().st_mode):
-            raise Rejected("not a regular file")
-        return path.read_bytes()
+        # Opening a pipe would wait for its writer, but for this flag.
+        file = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+        try:
+            found = os.fstat(file)
+            if not stat.S_ISREG(found.st_mode):
+                raise Rejected("not a regular file")
+            data = os.read(file, found.st_size)
+            while more := os.read(file, 1 << 20):
+                data += more
+            return data
+        finally:
+            os.close(file)
     except OSError as error:
         raise Rejected(f"unreadable: {error.strerror or error}") from None
 
@@ -117,9 +126,10 @@ def _from_encoded(data: bytes, target: Target) -> np.ndarray:
         raise Rejected("not a picture") from None
     _check_size(image.size, target)
     _, height, width = target.shape
-    if image.format == "JPEG":
+    twice = 2 * max(height, width)
+    if image.format == "JPEG" and min(image.size) >= 2 * twice:
         # Decode at half, quarter or eighth size where that still leaves twice the pixels wanted each way.
-        image.draft(None, (2 * max(height, width), 2 * max(height, width)))
+        image.draft(None, (twice, twice))
     # Pillow turns TIFF upright while it loads and forgets the tag, the other formats not: ask afterwards.
     image.load()
     orientation = _orientation(image)
@@ -197,7 +207,7 @@ def _centre_box(size: tuple[int, int], wanted: tuple[int, int]) -> tuple[float, 
 
 def _planar(image: Image.Image) -> np.ndarray:
     levels = np.asarray(image)
-    return levels[None].copy() if levels.ndim == 2 else np.ascontiguousarray(levels.transpose(2, 0, 1))
+    return levels[None] if levels.ndim == 2 else levels.transpose(2, 0, 1)
 
 
 def _from_array(array: np.ndarray, target: Target) -> np.ndarray:

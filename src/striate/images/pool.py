@@ -24,7 +24,7 @@ from pathlib import Path
 import numpy as np
 
 from striate.errors import StriateError
-from striate.images.decode import Target, decode
+from striate.images.decode import Target, decode, own_limits
 from striate.images.items import Item, Rejected
 
 Data = bytes | Path | np.ndarray | Rejected
@@ -48,15 +48,16 @@ def decode_all(data: list[Data], target: Target) -> Decoded:
     block = np.empty((len(data), *target.shape), dtype=np.uint8)
     notes: list[tuple[bool, str]] = []
     kept = 0
-    for one in data:
-        try:
-            if isinstance(one, Rejected):
-                raise one
-            block[kept] = decode(one, target)
-            notes.append((True, hashlib.sha256(block[kept]).hexdigest()))
-            kept += 1
-        except Rejected as reason:
-            notes.append((False, str(reason)))
+    with own_limits():
+        for one in data:
+            try:
+                if isinstance(one, Rejected):
+                    raise one
+                block[kept] = decode(one, target)
+                notes.append((True, hashlib.sha256(block[kept]).hexdigest()))
+                kept += 1
+            except Rejected as reason:
+                notes.append((False, str(reason)))
     return Decoded(block[:kept], notes)
 
 

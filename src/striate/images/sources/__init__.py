@@ -11,7 +11,7 @@ from striate.images.items import Source
 from striate.images.sources.archive import ArchiveSource
 from striate.images.sources.arrays import NumpySource
 from striate.images.sources.cifar import CifarSource, is_cifar
-from striate.images.sources.folder import PICTURES, FolderSource, files_under
+from striate.images.sources.folder import FolderSource, files_under, is_picture
 from striate.images.sources.idx import IdxSource
 from striate.images.sources.parquet import ParquetSource
 from striate.images.sources.tiny import tiny_images
@@ -56,10 +56,10 @@ def _open_folder(path: Path, options: SourceOptions) -> Source:
         raise BadInput(f"{path} is an image store already: `striate info {path}` tells what it holds")
     files: list[Path] = []
     for file in files_under(path):
-        if isinstance(file, Path):
-            if file.suffix.lower().removeprefix(".") in PICTURES:
+        if isinstance(file, str):
+            if is_picture(file):
                 return FolderSource(path)
-            files.append(file)
+            files.append(Path(file))
     files.sort()
     for belongs, reader in _CONTAINERS:
         contained = [file for file in files if belongs(file) and file.is_file()]

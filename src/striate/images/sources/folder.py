@@ -13,7 +13,7 @@ import csv
 import json
 import os
 from collections.abc import Iterable, Iterator
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -43,7 +43,7 @@ class FolderSource:
 
     def __init__(self, path: Path) -> None:
         self._root = path
-        self._files: dict[str, Path | Rejected] = dict(sorted(_files(path)))
+        self._files: dict[str, str | Rejected] = dict(sorted(_files(path)))
         if not self._files:
             raise BadInput(f"{path} is empty: expected pictures in it")
         self._rows = _metadata(path)
@@ -55,52 +55,59 @@ class FolderSource:
     def __iter__(self) -> Iterator[Item]:
         for key, file in self._files.items():
             row = self._rows.get(key, ("", {}))[1]
-            folder = PurePosixPath(key).parent.name
+            folder = key.rpartition("/")[0].rpartition("/")[2]
             term = row.get("term") or row.get("search_term") or self._classes.get(key) or folder or None
             name = row.get("label") if self._rows else self._classes.get(key)
+            data = Path(file) if isinstance(file, str) else file
             try:
                 label = label_from(name, self.class_names) if self._rows else self._label(name)
             except Rejected as reason:
-                label, file = UNLABELLED, reason
-            yield Item(key, file, label, None if term is None else str(term))
+                label, data = UNLABELLED, reason
+            yield Item(key, data, label, None if term is None else str(term))
 
     def _label(self, name: str | None) -> int:
         # A folder's name is a class's name, even where it looks like a number.
         return UNLABELLED if name is None else self.class_names.index(name)
 
 
-def files_under(root: Path) -> Iterator[Path | OSError]:
-    """Files that may be pictures, in no order; a folder that cannot be listed gives its error."""
+def files_under(root: Path) -> Iterator[str | OSError]:
+    """Paths (text: folders are large) of what may be pictures, in no order; a folder that cannot be listed, as its error."""
     errors: list[OSError] = []
     for folder, folders, names in os.walk(root, onerror=errors.append):
-        if Path(folder) != root and "store.json" in names:
+        if "store.json" in names and Path(folder) != root:
             folders.clear()
             continue
         folders[:] = [name for name in folders if not name.startswith(".") and name != "__MACOSX"]
-        yield from (Path(folder) / name for name in names if not name.startswith(".") and name not in _PASSED_OVER)
+        start = os.path.join(folder, "")  # noqa: PTH118
+        yield from (start + name for name in names if not name.startswith(".") and name not in _PASSED_OVER)
     yield from errors
 
 
-def _files(root: Path) -> Iterator[tuple[str, Path | Rejected]]:
+def _files(root: Path) -> Iterator[tuple[str, str | Rejected]]:
     for file in files_under(root):
         if isinstance(file, OSError):
-            yield _key(Path(file.filename), root) + "/", Rejected(f"unreadable folder: {file.strerror}")
+            yield _key(str(file.filename), root) + "/", Rejected(f"unreadable folder: {file.strerror}")
         else:
             yield _key(file, root), file
 
 
-def _key(file: Path, root: Path) -> str:
+def _key(file: str, root: Path) -> str:
+    name = file[len(str(root)) :].lstrip(os.sep).replace(os.sep, "/")
     # A file name may hold bytes that are no text; the key must be, and stay unique.
-    return file.relative_to(root).as_posix().encode(errors="surrogateescape").decode(errors="backslashreplace")
+    return name if name.isascii() else name.encode(errors="surrogateescape").decode(errors="backslashreplace")
+
+
+def is_picture(name: str) -> bool:
+    """Whether a file's name promises a picture."""
+    return name.rpartition(".")[2].lower() in PICTURES
 
 
 def folder_classes(keys: Iterable[str]) -> dict[str, str]:
     """Key -> class, where every picture lies in one folder that can name its class, and there are two such or more."""
     classes: dict[str, str] = {}
     for key in keys:
-        path = PurePosixPath(key)
-        if path.suffix.lower().removeprefix(".") in PICTURES:
-            naming = [part for part in path.parent.parts if part.lower() not in _NO_CLASS]
+        if is_picture(key):
+            naming = [part for part in key.split("/")[:-1] if part and part.lower() not in _NO_CLASS]
             if len(naming) != 1:
                 return {}
             classes[key] = naming[0]

@@ -68,7 +68,7 @@ def _measure(store: Path, limit: int) -> dict[str, int]:
 
 
 def rows(quick: bool = False) -> list[dict[str, object]]:
-    limit = (300 if quick else 400) << 20
+    limit = 512 << 20
     count = (1 if quick else 10) * limit // 3072
     with tempfile.TemporaryDirectory() as folder:
         peaks = {}

@@ -32,6 +32,9 @@ from striate.train.loop import snapshot_steps
 
 Say = Callable[[str], None]
 
+# Enough pictures for the logits that binary visible biases start from.
+_SAMPLE = 4096
+
 
 @dataclass
 class Experiment:
@@ -48,7 +51,14 @@ class Experiment:
     streamed: bool
 
 
-def build(recipe: Recipe, say: Say, *, preprocessor: Preprocessor | None = None, streamed: bool | None = None) -> Experiment:
+def build(
+    recipe: Recipe,
+    say: Say,
+    *,
+    preprocessor: Preprocessor | None = None,
+    streamed: bool | None = None,
+    rbm: RBM | None = None,
+) -> Experiment:
     """Build an experiment.
 
     Args:
@@ -56,6 +66,7 @@ def build(recipe: Recipe, say: Say, *, preprocessor: Preprocessor | None = None,
         say: told what is being done.
         preprocessor: the one of a run that is resumed; fitted anew otherwise.
         streamed: what that run did with its rows; decided by size otherwise.
+        rbm: a model of the shape of that run's; made as the recipe says otherwise.
 
     Raises:
         BadInput: no store, an empty one, or settings that do not fit its pictures.
@@ -73,7 +84,7 @@ def build(recipe: Recipe, say: Say, *, preprocessor: Preprocessor | None = None,
     rows = _rows(preprocessor, store, patches, total, streamed)
     batches = Batches(rows, recipe.train.batch_size, recipe.seed, device)
     total_steps = max(1, round(recipe.train.epochs * batches.steps_per_epoch))
-    rbm = start_rbm(recipe, preprocessor, rows, say).to(device)
+    rbm = (rbm or start_rbm(recipe, preprocessor, rows, say)).to(device)
     shape = (recipe.train.batch_size, rbm.num_visible, rbm.num_hidden)
     learner = ContrastiveLearner(
         rbm,
@@ -184,10 +195,7 @@ def start_rbm(recipe: Recipe, pre: Preprocessor, rows: Rows, say: Say) -> RBM:
     if model.start is not None:
         return _from_patches(recipe, model.start, pre, rows, say)
     # Binary visible biases start from the data's means; Gaussian data has mean zero after all kinds of preprocessing.
-    sample = rows.take(np.arange(min(len(rows), 10_000)))
-    if model.visible == "bernoulli" and (float(sample.min()) < 0 or float(sample.max()) > 1):
-        raise BadInput("model.visible=bernoulli needs data from 0 to 1: set preprocess.kind=scale")
-    mean = sample.mean(dim=0) if model.visible == "bernoulli" else torch.zeros(pre.dim)
+    mean = _mean_of_binary_data(rows) if model.visible == "bernoulli" else torch.zeros(pre.dim)
     return new_rbm(
         model.hidden,
         mean,
@@ -197,6 +205,13 @@ def start_rbm(recipe: Recipe, pre: Preprocessor, rows: Rows, say: Say) -> RBM:
         hidden_bias=model.hidden_bias,
         draws=Draws(recipe.seed, purpose="start/"),
     )
+
+
+def _mean_of_binary_data(rows: Rows) -> Tensor:
+    sample = rows.take(np.arange(min(len(rows), _SAMPLE)))
+    if float(sample.min()) < 0 or float(sample.max()) > 1:
+        raise BadInput("model.visible=bernoulli needs data from 0 to 1: set preprocess.kind=scale")
+    return sample.mean(dim=0)
 
 
 def _from_patches(recipe: Recipe, start: StartSettings, pre: Preprocessor, rows: Rows, say: Say) -> RBM:

@@ -6,6 +6,7 @@ import argparse
 import difflib
 import importlib
 import json
+import os
 import signal
 import sys
 from collections.abc import Sequence
@@ -33,7 +34,16 @@ SYNONYMS = {"pretrain": "train", "fit": "learn", "evaluate": "probe", "benchmark
 
 def entry() -> NoReturn:
     """The program ``striate``."""
-    sys.exit(main(sys.argv[1:]))
+    try:
+        code = main(sys.argv[1:])
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        code = Interrupted.exit_code
+    except BrokenPipeError:
+        # The reader (`| head`) has had enough; the interpreter must not try to flush again on its way out.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        code = 0
+    sys.exit(code)
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -84,7 +94,7 @@ def run_verb(verb: str, arguments: Sequence[str]) -> int:
     parser.add_argument("--json", action="store_true", help="print the result as one JSON object on stdout")
     parser.add_argument("--debug", action="store_true", help="show tracebacks")
     try:
-        options = parser.parse_args(arguments)
+        options = parser.parse_intermixed_args(arguments)
     except SystemExit as stop:
         return int(stop.code or 0)
     # A termination request is answered like Ctrl-C: save, say how to go on, exit 130.
@@ -107,22 +117,27 @@ def _run(module: object, options: argparse.Namespace) -> int:
             module.show(result, screen)  # type: ignore[attr-defined]
         return 0
     except StriateError as error:
-        if options.debug:
-            raise
+        _trace(options)
         sys.stderr.write(f"striate: {error}\n")
         return error.exit_code
     except KeyboardInterrupt:
-        sys.stderr.write("striate: interrupted\n")
+        sys.stderr.write("striate: interrupted; what was saved is safe: run the same command again\n")
         return Interrupted.exit_code
     except BrokenPipeError:
-        return 0
+        raise
     # The last line of defence: users get one line, developers ask for --debug.
     except Exception as error:
-        if options.debug:
-            raise
+        _trace(options)
         kind = "cannot read or write" if isinstance(error, OSError) else f"unexpected {type(error).__name__}"
         sys.stderr.write(f"striate: {kind}: {error} (run again with --debug for the details)\n")
         return BadInput.exit_code if isinstance(error, PermissionError) else StriateError.exit_code
+
+
+def _trace(options: argparse.Namespace) -> None:
+    if options.debug:
+        import traceback
+
+        traceback.print_exc()
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:

@@ -62,7 +62,8 @@ def fit_logistic(
     weights = torch.zeros(classes, features.shape[1])
     bias = torch.zeros(classes)
     if start is not None:
-        weights = start.weights * deviation
+        # Constant features have an infinite deviation and a weight of zero.
+        weights = torch.where(deviation.isinf(), 0.0, start.weights * deviation)
         bias = start.bias + start.weights @ mean
     weights.requires_grad_()
     bias.requires_grad_()

@@ -103,7 +103,7 @@ class Preprocessor:
             return Preprocessor(settings, shape, state)
         if settings.kind == "standardise":
             # Pixels that never change are left at zero rather than divided by it.
-            deviation = moments.covariance.diagonal().clamp_min(0).sqrt()
+            deviation = moments.variance.clamp_min(0).sqrt()
             inverse = torch.where(deviation > 0, 1 / deviation.clamp_min(1e-12), 0.0)
             return Preprocessor(settings, shape, {"mean": moments.mean, "forward": inverse, "backward": deviation})
         eigen = spectrum(moments.covariance)

@@ -19,7 +19,7 @@ from striate.errors import BadInput
 
 
 class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class DataSettings(_Strict):
@@ -152,10 +152,14 @@ def load_recipe(file: Path, overrides: Sequence[str] = (), size: str | None = No
     if not isinstance(raw, dict):
         raise BadInput(f"{file.name} holds no recipe: expected keys such as name, data, model, train")
     sizes = raw.pop("sizes", None) or {}
+    if not isinstance(sizes, dict) or not all(isinstance(differences, dict) for differences in sizes.values()):
+        raise BadInput(f"{file.name}: sizes must give for each size the keys that differ, found {sizes!r}")
+    for name, differences in sizes.items():
+        check_recipe(_merge(raw, differences), f"{file.name}, sizes.{name}")
     if size is not None:
         if size not in sizes:
-            raise BadInput(f"{file.name} has no size {size!r}: it has {', '.join(sizes) or 'one size only'}")
-        raw = _merge(raw, sizes[size] or {})
+            raise BadInput(f"{file.name} has no size {size!r}: it has {', '.join(map(str, sizes)) or 'one size only'}")
+        raw = _merge(raw, sizes[size])
     for override in overrides:
         raw = _merge(raw, _parse_override(override))
     return check_recipe(raw, file.name)
@@ -193,9 +197,11 @@ def _explain(error: dict[str, Any]) -> str:
     if error["type"] == "extra_forbidden":
         known = sorted(_fields(location[:-1]))
         nearest = difflib.get_close_matches(location[-1], known, 1, 0.5)
-        prefix = ".".join(location[:-1])
+        prefix = ".".join(location[:-1]) or "a recipe"
         hint = f"did you mean {'.'.join([*location[:-1], nearest[0]])}?" if nearest else f"{prefix} has: {', '.join(known)}"
         return f"unknown key {path}; {hint}"
+    if location[0] == "cluster":
+        return f"cluster: training on a cluster is not there yet: leave it out or null, found {error['input']!r}"
     return f"{path}: {error['msg'].lower()}, found {error['input']!r}"
 
 
@@ -205,4 +211,4 @@ def _fields(location: list[str]) -> set[str]:
         annotation = model.model_fields[part].annotation
         options = [annotation, *getattr(annotation, "__args__", ())]
         model = next(option for option in options if isinstance(option, type) and issubclass(option, BaseModel))
-    return set(model.model_fields) | ({"sizes"} if model is Recipe else set())
+    return set(model.model_fields)

@@ -17,10 +17,18 @@ class Task:
 
     def __init__(self, console: Console, description: str, total: float | None, unit: str, bar: Progress | None) -> None:
         self._console, self._description, self._total, self._unit = console, description, total, unit
+        self._skipped = 0.0
         self._bar = bar
         self._id = bar.add_task(description, total=total, note="") if bar else None
         self._started = self._last_line = time.monotonic()
         self.done = 0.0
+
+    def skip(self, amount: float) -> None:
+        """Count what was done before, without a bearing on the rate."""
+        self.done += amount
+        self._skipped += amount
+        if self._bar is not None and self._id is not None:
+            self._bar.reset(self._id, completed=int(self.done))
 
     def advance(self, amount: float = 1, **fields: object) -> None:
         """Count ``amount`` more; fields (loss, error, ...) are shown beside the rate."""
@@ -34,22 +42,23 @@ class Task:
             self._console.print(f"{self._description}: {share}{self._note(now, fields)}{self._left(now)}", markup=False)
 
     def _note(self, now: float, fields: dict[str, object]) -> str:
-        rate = self.done / max(now - self._started, 1e-9)
+        rate = (self.done - self._skipped) / max(now - self._started, 1e-9)
         shown = "".join(f"  {name} {value}" for name, value in fields.items())
         return f"{rate:,.0f} {self._unit}/s{shown}"
 
     def _left(self, now: float) -> str:
-        if not self._total or not self.done:
+        if not self._total or self.done <= self._skipped:
             return ""
-        return f"  {(self._total - self.done) * (now - self._started) / self.done:.0f} s left"
+        return f"  {(self._total - self.done) * (now - self._started) / (self.done - self._skipped):.0f} s left"
 
 
 class Screen:
     """Where a command speaks. With ``--json`` everything but the result goes to stderr."""
 
     def __init__(self, *, to_stderr: bool = False) -> None:
-        self.console = Console(stderr=to_stderr, highlight=False, soft_wrap=True)
-        self._errors = Console(stderr=True, highlight=False, soft_wrap=True)
+        # Without emoji: a path with `:cat:` in it is printed as it is.
+        self.console = Console(stderr=to_stderr, highlight=False, soft_wrap=True, emoji=False)
+        self._errors = Console(stderr=True, highlight=False, soft_wrap=True, emoji=False)
 
     def say(self, message: RenderableType) -> None:
         """Print text (as it is, no markup) or anything rich can draw."""

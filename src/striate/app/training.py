@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import signal
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -15,16 +16,17 @@ import torch
 from safetensors.torch import load_file
 
 import striate
-from striate.app.build import Experiment, build
+from striate.app.build import Experiment, build, open_store
 from striate.app.load import load_model, save_model
 from striate.app.recipe import Recipe, check_recipe
-from striate.app.screen import Screen
+from striate.app.screen import Screen, Task
 from striate.app.yaml import dump_yaml, read_yaml
-from striate.errors import BadInput, Diverged, Interrupted, StriateError
+from striate.errors import BadInput, Interrupted, StriateError
+from striate.files import full_disk, is_full_disk
 from striate.preprocess import Preprocessor
-from striate.train import Hooks, Run, train
+from striate.train import ContrastiveLearner, Hooks, Run, save_start, train
 from striate.train.checkpoint import read_json, write_tensors, write_text
-from striate.train.run import machine
+from striate.train.run import machine, read_metrics
 
 # Enough filters for a sheet and for stable shares of edges, points and noise (standard error 2.5 points at most).
 _SNAPSHOT_FILTERS = 400
@@ -43,8 +45,11 @@ def new_run(recipe: Recipe, path: Path, screen: Screen, init: Path | None = None
     if init is not None:
         _take_weights(experiment, init)
     run = Run(path, recipe.train.keep)
-    write_text(path / "recipe.yaml", dump_yaml(recipe.model_dump(mode="json")))
+    write_text(path / "recipe.yaml", dump_yaml(_resolved(experiment).model_dump(mode="json")))
     save_preprocessor(path, experiment.preprocessor)
+    save_start(experiment.learner, run)
+    _save_model(experiment, run)
+    # Comes last and makes it a run: what is killed before this line is begun anew, after it resumed.
     run.describe(
         striate=striate.__version__,
         command=sys.argv,
@@ -53,28 +58,52 @@ def new_run(recipe: Recipe, path: Path, screen: Screen, init: Path | None = None
         streamed=experiment.streamed,
         **machine(),
     )
-    return _train(experiment, run, screen, resume=False)
+    return _train(experiment, run, screen)
 
 
-def resume_run(path: Path, screen: Screen) -> dict[str, Any]:
+def resume_run(path: Path, screen: Screen, store: Path | None = None) -> dict[str, Any]:
     """Go on with a run exactly where it was.
+
+    Args:
+        path: the run directory.
+        screen: where to speak.
+        store: where the run's pictures are now, if they were moved.
 
     Raises:
         BadInput: no run is there, or its pictures are not the ones it began with.
     """
     described = read_json(path / "run.json")
-    recipe = check_recipe(read_yaml(path / "recipe.yaml"), str(path / "recipe.yaml"))
-    state_file = path / "preprocessor.safetensors"
-    preprocessor = None
-    if state_file.exists():
-        preprocessor = Preprocessor.restore(read_json(path / "preprocessor.json"), load_file(state_file))
-    experiment = build(recipe, screen.say, preprocessor=preprocessor, streamed=described.get("streamed"))
-    if experiment.store.digest != described["store_digest"]:
+    recipe = run_recipe(path)
+    if store is not None:
+        recipe = recipe.model_copy(update={"data": recipe.data.model_copy(update={"store": store})})
+    digest = open_store(recipe).digest
+    if digest != described["store_digest"]:
         raise BadInput(
-            f"{recipe.data.store} has changed since this run began (digest {experiment.store.digest}, was "
-            f"{described['store_digest']}): begin a new run, with --init {path} to start from its weights"
+            f"{recipe.data.store} has changed since this run began (digest {digest[:12]}, was "
+            f"{described['store_digest'][:12]}): begin a new run, with --init {path} to start from its weights"
         )
-    return _train(experiment, Run(path, recipe.train.keep), screen, resume=True)
+    preprocessor = Preprocessor.restore(read_json(path / "preprocessor.json"), load_file(path / "preprocessor.safetensors"))
+    # Its numbers come from the checkpoint; this gives the shape without training a patch model for the start again.
+    rbm = load_model(path).rbm
+    experiment = build(recipe, screen.say, preprocessor=preprocessor, streamed=described["streamed"], rbm=rbm)
+    return _train(experiment, Run(path, recipe.train.keep), screen)
+
+
+def run_recipe(path: Path) -> Recipe:
+    """The resolved recipe of a run."""
+    return check_recipe(read_yaml(path / "recipe.yaml"), str(path / "recipe.yaml"))
+
+
+def _resolved(experiment: Experiment) -> Recipe:
+    """The recipe with everything decided that a resumed run must not decide anew, from wherever it is resumed."""
+    recipe = experiment.recipe
+    dtype = recipe.train.dtype if recipe.train.dtype != "auto" else _dtype_name(experiment)
+    return recipe.model_copy(
+        update={
+            "data": recipe.data.model_copy(update={"store": experiment.store.path.resolve()}),
+            "train": recipe.train.model_copy(update={"dtype": dtype}),
+        }
+    )
 
 
 def save_preprocessor(path: Path, preprocessor: Preprocessor) -> None:
@@ -96,57 +125,111 @@ def _take_weights(experiment: Experiment, init: Path) -> None:
     experiment.learner.refresh()
 
 
-def _train(experiment: Experiment, run: Run, screen: Screen, *, resume: bool) -> dict[str, Any]:
-    learner, loop = experiment.learner, experiment.loop
+def _train(experiment: Experiment, run: Run, screen: Screen) -> dict[str, Any]:
+    learner = experiment.learner
     screen.say(_headline(experiment))
-    last: dict[str, float] = {}
     begun = time.monotonic()
+    total = experiment.loop.total_steps * experiment.recipe.train.batch_size
+    with (
+        _locked(run),
+        _recorded(run, learner),
+        _stop_requests() as stop,
+        screen.progress("training", total, "images") as task,
+    ):
+        train(learner, experiment.batches, run, experiment.loop, _hooks(experiment, run, screen, task, stop))
+    metrics = read_metrics(run.path)
+    last = metrics[-1] if metrics else {}
+    return {"run": str(run.path), "steps": learner.step_number, "wall_s": round(time.monotonic() - begun, 2)} | last
+
+
+def _hooks(experiment: Experiment, run: Run, screen: Screen, task: Task, stop: dict[str, bool]) -> Hooks:
+    size = experiment.recipe.train.batch_size
+    total_steps = experiment.loop.total_steps
+    begun = time.monotonic()
+    first = True
+
+    def resumed(step: int, warnings: list[str]) -> None:
+        for line in warnings:
+            screen.warn(line)
+            run.note(line)
+        if step:
+            screen.say(f"going on from step {step:,} of {total_steps:,}")
+        task.skip(step * size)
+        if reason := run.open_events(step + 1 if step else 0):
+            screen.warn(reason)
+
+    def progress(steps: int, metrics: dict[str, float]) -> None:
+        nonlocal first
+        if first:
+            left = (total_steps - experiment.learner.step_number) * (time.monotonic() - begun) / steps
+            screen.say(f"about {left:.0f} s of training ahead" if left < 120 else f"about {left / 60:.0f} minutes ahead")
+            first = False
+        shown = {"error": f"{metrics['reconstruction_error']:.4g}", "active": f"{metrics['hidden_activity']:.3f}"}
+        task.advance(steps * size, **shown)
+
+    return Hooks(
+        resumed=resumed,
+        progress=progress,
+        snapshot=lambda step: _snapshot(experiment, run, step),
+        saved=lambda: _save_model(experiment, run),
+        stop=lambda: stop["asked"],
+    )
+
+
+@contextmanager
+def _locked(run: Run) -> Iterator[None]:
+    """One process trains a run at a time."""
+    with (run.path / ".lock").open("a") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise BadInput(f"{run.path} is being trained by another process: wait for it, or stop it first") from None
+        yield
+
+
+@contextmanager
+def _recorded(run: Run, learner: ContrastiveLearner) -> Iterator[None]:
+    """Keep in run.json and log.txt how it ended, whatever way that was."""
     run.describe(status="running")
-    if warning := run.open_events(0):
-        screen.say(warning)
     try:
-        with (
-            _stop_requests() as stop,
-            screen.progress("training", loop.total_steps * experiment.recipe.train.batch_size, "images") as task,
-        ):
-
-            def progress(steps: int, metrics: dict[str, float]) -> None:
-                last.update(metrics)
-                shown = {"error": f"{metrics['reconstruction_error']:.4g}", "active": f"{metrics['hidden_activity']:.3f}"}
-                task.advance(steps * experiment.recipe.train.batch_size, **shown)
-
-            hooks = Hooks(
-                progress=progress,
-                snapshot=lambda step: _snapshot(experiment, run, step),
-                saved=lambda: _save_model(experiment, run),
-                stop=lambda: stop["asked"],
-            )
-            if resume:
-                newest = max(run.checkpoints.steps(), default=0)
-                task.advance(newest * experiment.recipe.train.batch_size)
-            train(learner, experiment.batches, run, loop, hooks, resume)
-        run.describe(status="done", steps=learner.step_number)
+        yield
+    except KeyboardInterrupt:
+        step = run.checkpoints.steps()[-1]
+        _note_end(run, "interrupted", f"stopped at once; saved up to step {step}: striate resume {run.path}")
+        raise Interrupted(f"stopped at once; saved up to step {step}: striate resume {run.path}") from None
     except Interrupted as stopped:
-        run.describe(status="interrupted", steps=learner.step_number)
-        run.note(str(stopped))
+        _note_end(run, "interrupted", str(stopped), steps=learner.step_number)
         raise
-    except (Diverged, StriateError) as error:
-        run.describe(status="failed", reason=str(error))
-        run.note(str(error))
+    except Exception as error:
+        _note_end(run, "failed", str(error))
+        if is_full_disk(error):
+            raise full_disk(run.path) from None
         raise
+    else:
+        _note_end(run, "done", f"done at step {learner.step_number}", steps=learner.step_number)
     finally:
         run.close()
-    return {"run": str(run.path), "steps": learner.step_number, "wall_s": round(time.monotonic() - begun, 2), **last}
+
+
+def _note_end(run: Run, status: str, line: str, **fields: object) -> None:
+    # On a full disk there is no room for this either; the first error is the one to tell.
+    with suppress(OSError, StriateError):
+        run.describe(status=status, ended=line, **fields)
+        run.note(line)
+
+
+def _dtype_name(experiment: Experiment) -> str:
+    return "bf16" if experiment.learner.dtype == torch.bfloat16 else "fp32"
 
 
 def _headline(experiment: Experiment) -> str:
-    learner = experiment.learner
-    dtype = "bf16" if learner.dtype == torch.bfloat16 else "fp32"
-    hidden, visible = learner.rbm.weights.shape
+    train_group = experiment.recipe.train
+    hidden, visible = experiment.learner.rbm.weights.shape
     return (
-        f"{experiment.recipe.name}: {visible} visible x {hidden} hidden units, {len(experiment.rows):,} rows, "
-        f"{experiment.loop.total_steps:,} steps of {experiment.recipe.train.batch_size}, {experiment.device} in {dtype}, "
-        f"{torch.get_num_threads()} threads{', streamed from disk' if experiment.streamed else ''}"
+        f"{experiment.recipe.name}: {visible} visible x {hidden} hidden units, {len(experiment.store):,} pictures, "
+        f"{len(experiment.rows):,} rows, {train_group.epochs:g} epochs = {experiment.loop.total_steps:,} steps of "
+        f"{train_group.batch_size}, {experiment.device} in {_dtype_name(experiment)}, {torch.get_num_threads()} threads"
+        f"{', streamed from disk' if experiment.streamed else ''}"
     )
 
 

@@ -7,6 +7,7 @@ from striate.train.contrastive import CDSettings as CDSettings
 from striate.train.contrastive import ContrastiveLearner as ContrastiveLearner
 from striate.train.loop import Hooks as Hooks
 from striate.train.loop import LoopSettings as LoopSettings
+from striate.train.loop import save_start as save_start
 from striate.train.loop import train as train
 from striate.train.run import Run as Run
 from striate.train.schedules import ScheduleSettings as ScheduleSettings

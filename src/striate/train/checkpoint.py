@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import stat
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -55,9 +56,17 @@ class CheckpointFolder:
             with suppress(OSError):
                 file.unlink()
             raise
-        for old in self.steps()[: -self._keep]:
-            self._json(old).unlink()
-            self._tensors(old).unlink(missing_ok=True)
+        self._tidy(step)
+
+    def _tidy(self, newest: int) -> None:
+        """Leave the last K up to the newest; later ones are damaged, others are leavings of a process that was killed."""
+        kept = [step for step in self.steps() if step <= newest][-self._keep :]
+        for step in set(self.steps()) - set(kept):
+            self._json(step).unlink()
+        names = {file.name for step in kept for file in (self._json(step), self._tensors(step))}
+        for file in [*self.path.glob("step-*"), *self.path.glob(".step-*.tmp")]:
+            if file.name not in names:
+                file.unlink()
 
     def steps(self) -> list[int]:
         """Steps there are checkpoints of, oldest first."""
@@ -70,7 +79,7 @@ class CheckpointFolder:
             try:
                 return self._load(step), warnings
             except (OSError, ValueError, KeyError, SafetensorError) as error:
-                warnings.append(f"checkpoint of step {step} is damaged ({error}): using the one before it")
+                warnings.append(f"the checkpoint of step {step} is damaged and passed over: {error}")
         return None, warnings
 
     def _load(self, step: int) -> Checkpoint:
@@ -95,7 +104,15 @@ def _digest(file: Path) -> str:
 def write_tensors(file: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> None:
     """A safetensors file, whole or not at all."""
     contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    write_whole(file, lambda temporary: save_file(contiguous, temporary, dict(metadata) if metadata else None))
+
+    def write(temporary: Path) -> None:
+        # safetensors makes files that their owner alone may read; ours get what any new file here gets.
+        temporary.touch()
+        mode = stat.S_IMODE(temporary.stat().st_mode)
+        save_file(contiguous, temporary, dict(metadata) if metadata else None)
+        temporary.chmod(mode)
+
+    write_whole(file, write)
 
 
 def write_text(file: Path, text: str) -> None:

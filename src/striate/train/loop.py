@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from striate.errors import Interrupted
+from striate.errors import BadInput, Diverged, Interrupted
 from striate.train.batches import Batches
 from striate.train.learner import Learner
 from striate.train.monitor import Monitor
@@ -39,12 +39,14 @@ class Hooks:
     """What the edge wants to hear of; every call is outside the timed step.
 
     Attributes:
+        resumed: once before the first step, with the step to go on from and a line on each damaged checkpoint.
         progress: after each logged line, with the steps since the last and the metrics.
         snapshot: at each snapshot step.
         saved: after each checkpoint.
         stop: asked after every step; True ends the run with everything saved.
     """
 
+    resumed: Callable[[int, list[str]], None]
     progress: Callable[[int, dict[str, float]], None]
     snapshot: Callable[[int], None]
     saved: Callable[[], None]
@@ -75,68 +77,96 @@ class Window:
         return {"steps": self.steps, "sums": {name: float(value) for name, value in self._sums.items()}}
 
 
-def train(learner: Learner, batches: Batches, run: Run, settings: LoopSettings, hooks: Hooks, resume: bool = False) -> None:
-    """Train to the end, or until stopped.
+def save_start(learner: Learner, run: Run) -> None:
+    """Save the state before the first step, which `train` takes up; from here on the run can be killed and resumed."""
+    run.checkpoints.save(learner.step_number, learner.state(), _Clock().state(Window(), Monitor()))
+
+
+def train(learner: Learner, batches: Batches, run: Run, settings: LoopSettings, hooks: Hooks) -> None:
+    """Train from the run's newest checkpoint to the end, or until stopped.
 
     Raises:
         Interrupted: `hooks.stop` said so; a checkpoint of the very step is saved.
         Diverged: numbers blew up; the last good checkpoint is kept.
-        BadInput: `resume` of a state that does not fit the learner.
+        BadInput: no whole checkpoint is there, or it does not fit the learner.
+        StriateError: the disk is full; the last checkpoint is kept.
     """
-    window, monitor, seconds = Window(), Monitor(), 0.0
-    if resume:
-        window, monitor, seconds = _take_up(learner, run)
-    started = saved = time.monotonic()
+    window, monitor, clock = _take_up(learner, run, hooks)
 
     def save() -> None:
-        elapsed = seconds + time.monotonic() - started
-        state = {"window": window.state(), "reference": monitor.reference, "seconds": elapsed}
-        run.checkpoints.save(learner.step_number, learner.state(), state)
+        run.sync()
+        run.checkpoints.save(learner.step_number, learner.state(), clock.state(window, monitor))
         hooks.saved()
+        clock.saved()
 
-    if learner.step_number == 0 and 0 in settings.snapshot_steps:
-        hooks.snapshot(0)
-    if learner.step_number >= settings.total_steps:
-        return
-    for batch in batches.starting_at(learner.step_number):
-        window.add(learner.step(batch))
-        step = learner.step_number
-        last = step >= settings.total_steps
-        if step % settings.log_every == 0 or last:
-            metrics = {**window.means(), **learner.diagnose()}
-            monitor.check(step, metrics)
-            metrics["epoch"] = step / batches.steps_per_epoch
-            metrics["seconds"] = seconds + time.monotonic() - started
-            run.log(step, metrics)
-            hooks.progress(window.steps, metrics)
-            window = Window()
-        if step in settings.snapshot_steps:
-            hooks.snapshot(step)
-        if last:
-            monitor.check(step, learner.diagnose())
-            save()
+    try:
+        if learner.step_number in settings.snapshot_steps:
+            hooks.snapshot(learner.step_number)
+        if learner.step_number >= settings.total_steps:
+            hooks.saved()
             return
-        if hooks.stop():
-            monitor.check(step, learner.diagnose())
-            save()
-            raise Interrupted(f"stopped at step {step} of {settings.total_steps}, saved: striate resume {run.path}")
-        if time.monotonic() - saved > settings.checkpoint_every_s:
-            monitor.check(step, learner.diagnose())
-            save()
-            saved = time.monotonic()
+        for batch in batches.starting_at(learner.step_number):
+            window.add(learner.step(batch))
+            step = learner.step_number
+            last, stop = step >= settings.total_steps, hooks.stop()
+            if step % settings.log_every == 0 or last:
+                window = _log(window, learner, batches, run, monitor, clock, hooks)
+            if step in settings.snapshot_steps:
+                hooks.snapshot(step)
+            if last or stop or clock.since_saved_s > settings.checkpoint_every_s:
+                monitor.check(step, learner.diagnose())
+                save()
+            if last:
+                return
+            if stop:
+                raise Interrupted(f"stopped at step {step} of {settings.total_steps}, saved: striate resume {run.path}")
+    except Diverged as error:
+        raise Diverged(f"{error}; the checkpoint of step {run.checkpoints.steps()[-1]} in {run.path} is kept") from None
 
 
-def _take_up(learner: Learner, run: Run) -> tuple[Window, Monitor, float]:
+def _take_up(learner: Learner, run: Run, hooks: Hooks) -> tuple[Window, Monitor, _Clock]:
     checkpoint, warnings = run.checkpoints.newest()
-    for warning in warnings:
-        run.note(warning)
     if checkpoint is None:
-        run.cut_metrics(0)
-        return Window(), Monitor(), 0.0
+        raise BadInput(f"{run.path} holds no whole checkpoint: {'; '.join(warnings) or 'there is none'}; begin a new run")
     learner.load_state(checkpoint.tensors)
     run.cut_metrics(checkpoint.step)
+    hooks.resumed(checkpoint.step, warnings)
     state = checkpoint.state
-    return Window(state["window"]), Monitor(state["reference"]), float(state["seconds"])
+    return Window(state["window"]), Monitor(state["reference"]), _Clock(float(state["seconds"]))
+
+
+def _log(window: Window, learner: Learner, batches: Batches, run: Run, monitor: Monitor, clock: _Clock, hooks: Hooks) -> Window:
+    """Check and write the averages of a window; returns the next one."""
+    step = learner.step_number
+    metrics = {**window.means(), **learner.diagnose()}
+    monitor.check(step, metrics)
+    metrics |= {"epoch": step / batches.steps_per_epoch, "seconds": clock.seconds}
+    run.log(step, metrics)
+    hooks.progress(window.steps, metrics)
+    return Window()
+
+
+class _Clock:
+    """Seconds of training over all sittings, and since the last checkpoint."""
+
+    def __init__(self, before: float = 0.0) -> None:
+        self._before = before
+        self._started = self._saved = time.monotonic()
+
+    @property
+    def seconds(self) -> float:
+        return self._before + time.monotonic() - self._started
+
+    @property
+    def since_saved_s(self) -> float:
+        return time.monotonic() - self._saved
+
+    def saved(self) -> None:
+        self._saved = time.monotonic()
+
+    def state(self, window: Window, monitor: Monitor) -> dict[str, Any]:
+        """What a checkpoint keeps of the loop."""
+        return {"window": window.state(), "reference": monitor.reference, "seconds": self.seconds}
 
 
 def snapshot_steps(total: int, count: int) -> tuple[int, ...]:

@@ -25,7 +25,8 @@ class Monitor:
         """Look at one line.
 
         Raises:
-            Diverged: something is not finite, or the reconstruction error is 20 times what it was at the start.
+            Diverged: something is not finite, or the reconstruction error is 20 times what it was at the start; says what
+                would help.
         """
         for name, value in metrics.items():
             if not math.isfinite(value):
@@ -39,6 +40,4 @@ class Monitor:
             raise Diverged(f"the reconstruction error rose from {self.reference:.4g} to {error:.4g} by step {step}{_REMEDY}")
 
 
-_REMEDY = (
-    ": the last good checkpoint is kept; lower train.learning_rate (to a third), raise model.sigma, or add train.weight_decay"
-)
+_REMEDY = ": lower train.learning_rate (to a third), raise model.sigma, or add train.weight_decay"

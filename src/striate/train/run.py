@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import json
+import os
 import platform
 import time
 from collections.abc import Mapping
@@ -52,8 +53,23 @@ class Run:
         with (self.path / "metrics.jsonl").open("a") as file:
             file.write(json.dumps({"step": step, **metrics}) + "\n")
         if self._events is not None:
+            self._add_events(step, metrics)
+
+    def _add_events(self, step: int, metrics: Mapping[str, float]) -> None:
+        try:
             for name, value in metrics.items():
                 self._events.add_scalar(name, value, step)
+        # Its writer is a thread of its own, and tells of its failure (a full disk) at the next call.
+        except Exception as error:
+            self._events = None
+            self.note(f"TensorBoard events stopped at step {step}: {error}")
+
+    def sync(self) -> None:
+        """Wait until metrics.jsonl is on the disk, so that no checkpoint is newer than its lines after a power cut."""
+        file = self.path / "metrics.jsonl"
+        if file.exists():
+            with file.open("rb") as written:
+                os.fsync(written.fileno())
 
     def cut_metrics(self, step: int) -> None:
         """Drop lines after a step (and a torn last one), so that a resumed run leaves neither holes nor doubles."""
@@ -82,7 +98,7 @@ def read_metrics(run: Path) -> list[dict[str, Any]]:
     """The lines of a run's metrics.jsonl; a torn last one is left out."""
     file = run / "metrics.jsonl"
     lines = []
-    for line in file.read_text().splitlines() if file.exists() else []:
+    for line in file.read_text(errors="replace").splitlines() if file.exists() else []:
         try:
             lines.append(json.loads(line))
         except ValueError:

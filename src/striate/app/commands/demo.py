@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 SUMMARY = "Import a few photographs, whiten 8x8 patches, train a Gaussian RBM, write the report. About a minute, no network."
 EXAMPLE = "striate demo"
 
+_MARK = ".striate-demo"
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the verb's arguments."""
@@ -31,8 +33,7 @@ def run(args: argparse.Namespace, screen: Screen) -> dict[str, Any]:
     from striate.images import import_images
 
     out: Path = args.out
-    if out.exists() and any(out.iterdir()) and not (out / "photographs").exists() and not (out / "run").exists():
-        raise BadInput(f"{out} holds something that is no demo: name another folder with --out")
+    _make_room(out)
     for part in ("photographs", "run"):
         shutil.rmtree(out / part, ignore_errors=True)
     photographs, missing = find_photographs()
@@ -49,9 +50,18 @@ def run(args: argparse.Namespace, screen: Screen) -> dict[str, Any]:
         "run": str(out / "run"),
         "photographs": len(photographs),
         "tiles": counts.kept,
-        "seconds_of_training": trained["wall_s"],
+        "seconds_of_training": round(trained["seconds"], 2),
         **{name: round(share, 4) for name, share in looked.shares.items()},
     }
+
+
+def _make_room(out: Path) -> None:
+    """Only a folder that this verb made is emptied: a folder named `photographs` or `run` may be anyone's."""
+    mark = out / _MARK
+    if out.is_file() or (out.exists() and any(out.iterdir()) and not mark.exists()):
+        raise BadInput(f"{out} holds something that no demo made: name another folder with --out")
+    out.mkdir(parents=True, exist_ok=True)
+    mark.touch()
 
 
 def show(result: dict[str, Any], screen: Screen) -> None:

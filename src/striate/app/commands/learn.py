@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from striate.errors import BadInput, Interrupted, StriateError
 
 if TYPE_CHECKING:
+    from striate.app.recipe import Recipe
     from striate.app.screen import Screen
     from striate.images import ImageStore
 
@@ -39,7 +40,6 @@ def run(args: argparse.Namespace, screen: Screen) -> dict[str, Any]:
     """Import, train, probe, report."""
     from striate.app.looking import write_report
     from striate.app.recipe import find_recipe, load_recipe
-    from striate.app.training import new_run, resume_run
     from striate.images import ImageStore
 
     out: Path = args.out or Path("learned") / args.source.resolve().name.split(".")[0]
@@ -47,10 +47,8 @@ def run(args: argparse.Namespace, screen: Screen) -> dict[str, Any]:
     store = ImageStore(store_path)
     name = args.recipe or _choose(len(store), args.whole, screen)
     run_path = out / "run"
-    if (run_path / "run.json").exists():
-        trained = resume_run(run_path, screen)
-    else:
-        trained = new_run(load_recipe(find_recipe(name), [f"data.store={store_path}", *args.overrides]), run_path, screen)
+    recipe = load_recipe(find_recipe(name), [f"data.store={store_path}", *args.overrides])
+    trained = _train(recipe, run_path, store, screen)
     probed = _probe(args.test, store, run_path, screen)
     report, looked = write_report(run_path)
     return {
@@ -59,7 +57,7 @@ def run(args: argparse.Namespace, screen: Screen) -> dict[str, Any]:
         "store": str(store_path),
         "pictures": len(store),
         "recipe": name,
-        "seconds_of_training": trained["wall_s"],
+        "seconds_of_training": round(trained["seconds"], 2),
         **{kind: round(share, 4) for kind, share in looked.shares.items()},
         "probe": probed,
     }
@@ -89,6 +87,42 @@ def _choose(count: int, whole: bool, screen: Screen) -> str:
     if count < _FEW:
         screen.say(f"only {count:,} pictures: the features will be those of few scenes; more pictures make better ones")
     return "learn/patches"
+
+
+def _train(recipe: Recipe, run_path: Path, store: ImageStore, screen: Screen) -> dict[str, Any]:
+    """Begin, or go on with what is there, if it is of the same pictures and settings."""
+    from striate.app.training import new_run, resume_run, run_recipe
+    from striate.train.checkpoint import read_json
+
+    if not (run_path / "run.json").exists():
+        return new_run(recipe, run_path, screen)
+    told, known = _settings(recipe), _settings(run_recipe(run_path))
+    other = [key for key in told if told[key] != known.get(key) and told[key] != "auto"]
+    if other:
+        changes = ", ".join(f"{key} was {known.get(key)}, now {told[key]}" for key in other)
+        raise BadInput(f"{run_path} was begun with other settings ({changes}): give the same, or another folder with --out")
+    if read_json(run_path / "run.json")["store_digest"] != store.digest:
+        raise BadInput(
+            f"{store.path} has other pictures than when {run_path} began: remove {run_path} to learn from all of them, "
+            "or name another folder with --out"
+        )
+    return resume_run(run_path, screen, store.path)
+
+
+def _settings(recipe: Recipe) -> dict[str, object]:
+    """Every setting by its dotted key, but for the place of the pictures."""
+    flat: dict[str, object] = {}
+
+    def walk(prefix: str, value: object) -> None:
+        if isinstance(value, dict):
+            for key, inner in value.items():
+                walk(f"{prefix}.{key}" if prefix else key, inner)
+        else:
+            flat[prefix] = value
+
+    walk("", recipe.model_dump(mode="json"))
+    del flat["data.store"]
+    return flat
 
 
 def _probe(test: Path | None, store: ImageStore, run_path: Path, screen: Screen) -> dict[str, Any] | None:

@@ -20,14 +20,15 @@ EXAMPLE = "striate resume runs/patches"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the verb's arguments."""
-    parser.add_argument("run", metavar="RUN", type=Path)
+    parser.add_argument("run", metavar="RUN", type=Path, help="a run directory")
+    parser.add_argument("--store", type=Path, help="where the run's pictures are now, if they were moved")
 
 
 def run(args: argparse.Namespace, screen: Screen) -> dict[str, Any]:
     """Train on; the result is train's."""
     from striate.app.training import resume_run
 
-    return resume_run(args.run, screen)
+    return resume_run(args.run, screen, args.store)
 
 
 def show(result: dict[str, Any], screen: Screen) -> None:

@@ -21,6 +21,7 @@ import numpy as np
 from PIL import Image
 
 from striate.images.items import Rejected
+from striate.images.jpeg import plain_header
 
 # MPO needs no name of its own: its first picture is a JPEG.
 _FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF", "PPM", "AVIF", "JPEG2000", "TGA", "ICO", "PCX", "DIB")
@@ -120,6 +121,17 @@ def read_file(path: Path) -> bytes:
 
 
 def _from_encoded(data: bytes, target: Target) -> np.ndarray:
+    plain = plain_header(data)
+    if plain is None or min(plain[1]) >= 4 * max(target.shape[1:]):
+        return _by_pillow(data, target)
+    mode, size = plain
+    _check_size(size, target)
+    # The same decoder that Pillow would call; it raises where data are missing.
+    image = Image.frombytes(mode, size, data, "jpeg", mode, "")
+    return _planar(_fit(_to_levels(image, "RGB" if target.shape[0] == 3 else "L"), target))
+
+
+def _by_pillow(data: bytes, target: Target) -> np.ndarray:
     try:
         image = Image.open(io.BytesIO(data), formats=_FORMATS)
     except Image.UnidentifiedImageError:

@@ -141,6 +141,17 @@ class Preprocessor:
             weights = _times(weights.to(self._mean.device).float(), self._backward)
         return weights.float().view(-1, *self.shape)
 
+    def fold(self, weights: Tensor) -> tuple[Tensor, Tensor] | None:
+        """Filters (k, dim) as filters on raw levels: weights' and offset (k,) with W apply(x) = W' x - offset.
+
+        None where contrast normalisation comes first, which is not linear.
+        """
+        if self.settings.contrast:
+            return None
+        forward = self._forward.double()
+        folded = _times(weights.double().to(forward.device), forward.t() if forward.ndim == 2 else forward)
+        return folded.float(), (folded @ self._mean.double()).float()
+
     def to(self, device: torch.device | str) -> Preprocessor:
         """The same on another device."""
         return Preprocessor(self.settings, self.shape, {name: tensor.to(device) for name, tensor in self.state().items()})

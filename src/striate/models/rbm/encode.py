@@ -21,6 +21,8 @@ from striate.models.rbm.rbm import RBM
 _ROWS = 2048
 # Patches taken at once by the patch encoder, whatever the picture's size.
 _PATCHES = 1 << 16
+# Levels are taken less this before a folded product, so that float32 loses nothing to a large common term.
+_MIDDLE = 127.5
 
 
 class RowMaker(Protocol):
@@ -35,6 +37,10 @@ class RowMaker(Protocol):
 
     def apply(self, pictures: np.ndarray | Tensor) -> Tensor:
         """(n, c, h, w) to (n, dim)."""
+        ...
+
+    def fold(self, weights: Tensor) -> tuple[Tensor, Tensor] | None:
+        """W' and offset with W apply(x) = W' x - offset, where that is possible."""
         ...
 
 
@@ -85,6 +91,7 @@ class PatchEncoder:
             raise BadInput(f"pictures of shape {image_shape} cannot be read by patches of shape {rows.shape}")
         self._places = ((height - size) // stride + 1, (width - size) // stride + 1)
         self._regions = min(regions, *self._places)
+        self._folded = self._fold()
         self.layers: tuple[str, ...] = ("pixels", "hidden1")
         self.dims: Mapping[str, int] = {
             "pixels": channels * height * width,
@@ -100,12 +107,26 @@ class PatchEncoder:
         for start in range(0, len(images), at_once):
             batch = torch.as_tensor(images[start : start + at_once])
             if "pixels" in parts:
-                parts["pixels"].append(batch.flatten(1).float() - 127.5)
+                parts["pixels"].append(batch.flatten(1).float() - _MIDDLE)
             if "hidden1" in parts:
                 parts["hidden1"].append(self._pooled(batch).cpu())
         return {name: torch.cat(part) for name, part in parts.items()}
 
+    def _fold(self) -> tuple[Tensor, Tensor] | None:
+        """Preprocessing and weights as one convolution of levels less the middle one, where preprocessing is linear."""
+        scale = self._rbm.units.scaled(torch.ones_like(self._rbm.visible_bias))
+        folded = self._rows.fold(self._rbm.weights * scale)
+        if folded is None:
+            return None
+        weights, offset = folded
+        bias = self._rbm.hidden_bias - offset + _MIDDLE * weights.sum(dim=1)
+        return weights.view(-1, *self._rows.shape), bias
+
     def _pooled(self, batch: Tensor) -> Tensor:
+        if self._folded is not None:
+            filters, offset = self._folded
+            total_input = F.conv2d(batch.float() - _MIDDLE, filters, offset, stride=self._stride)
+            return F.adaptive_avg_pool2d(total_input.sigmoid_(), self._regions).flatten(1)
         size = self._rows.shape[1]
         windows = batch.unfold(2, size, self._stride).unfold(3, size, self._stride)
         patches = windows.permute(0, 2, 3, 1, 4, 5).reshape(-1, *self._rows.shape)

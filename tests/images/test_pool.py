@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +17,7 @@ import pytest
 from hostile import encoded, picture
 from striate.images.decode import Target
 from striate.images.items import Item
-from striate.images.pool import decode_all, decoded_chunks
+from striate.images.pool import Decoded, decode_all, decoded_chunks
 
 TARGET = Target((3, 32, 32))
 
@@ -27,6 +29,22 @@ class Poison:
         return os._exit, (9,)
 
 
+def by_workers(work: list[list[Item]]) -> Iterator[tuple[list[Item], Decoded]]:
+    """Decoded by two processes, from the first chunk on: the time that they take to start is waited for."""
+
+    def late() -> Iterator[list[Item]]:
+        yield []
+        deadline = time.monotonic() + 30
+        while len(multiprocessing.active_children()) < 2 and time.monotonic() < deadline:
+            time.sleep(0.01)
+        time.sleep(2)
+        yield from work
+
+    results = decoded_chunks(late(), TARGET, 2)
+    assert next(results)[0] == []
+    return results
+
+
 def chunks(count: int, poisoned: set[int] = frozenset()) -> list[list[Item]]:  # type: ignore[assignment]
     items = [Item(f"{i}", Poison() if i in poisoned else encoded(picture(i), "PNG")) for i in range(count)]  # type: ignore[arg-type]
     return [items[i : i + 4] for i in range(0, count, 4)]
@@ -34,15 +52,13 @@ def chunks(count: int, poisoned: set[int] = frozenset()) -> list[list[Item]]:  #
 
 def test_chunks_come_back_in_order_and_equal_to_decoding_here() -> None:
     work = chunks(40)
-    for (chunk, here), (same, there) in zip(
-        decoded_chunks(iter(work), TARGET, 1), decoded_chunks(iter(work), TARGET, 2), strict=True
-    ):
+    for (chunk, here), (same, there) in zip(decoded_chunks(iter(work), TARGET, 1), by_workers(work), strict=True):
         assert [item.key for item in chunk] == [item.key for item in same]
         assert np.array_equal(here.pixels, there.pixels) and here.notes == there.notes
 
 
 def test_a_picture_that_kills_its_worker_is_rejected_alone() -> None:
-    done = list(decoded_chunks(iter(chunks(24, {5, 14, 15})), TARGET, 2))
+    done = list(by_workers(chunks(24, {5, 14, 15})))
     notes = {item.key: note for chunk, decoded in done for item, note in zip(chunk, decoded.notes, strict=True)}
     assert list(notes) == [str(i) for i in range(24)]
     assert {key for key, (kept, _) in notes.items() if not kept} == {"5", "14", "15"}
@@ -53,10 +69,8 @@ def test_a_picture_that_kills_its_worker_is_rejected_alone() -> None:
 
 def test_workers_killed_from_outside_lose_nothing() -> None:
     """As the kernel does when memory is short."""
-    import multiprocessing
-
     done = []
-    for number, (_, decoded) in enumerate(decoded_chunks(iter(chunks(48)), TARGET, 2)):
+    for number, (_, decoded) in enumerate(by_workers(chunks(48))):
         done.append(decoded)
         if number in (1, 7):
             for child in multiprocessing.active_children():
@@ -68,8 +82,9 @@ def test_workers_killed_from_outside_lose_nothing() -> None:
 
 def test_a_script_without_a_main_guard_is_told_so(tmp_path: Path) -> None:
     """Fresh interpreters run the script again, and Python refuses to start processes there: no picture is to blame."""
-    for i in range(4):
-        (tmp_path / f"{i}.png").write_bytes(encoded(picture(i), "PNG"))
+    (tmp_path / "0.png").write_bytes(encoded(picture(0, (1600, 1200)), "PNG"))
+    for i in range(1, 1000):
+        (tmp_path / f"{i}.png").symlink_to(tmp_path / "0.png")
     script = tmp_path / "script.py"
     script.write_text(f"from striate.images import import_images\nimport_images({str(tmp_path)!r}, 'store', workers=2)\n")
     result = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=120, cwd=tmp_path)

@@ -29,8 +29,8 @@ _COMMIT_ROWS = 8192
 _COMMIT_BYTES = 128 << 20
 _COMMIT_SECONDS = 5.0
 _DEFAULT_SIDE = 32
-# Starting worker processes costs about half a second: not worth it below this many pictures.
-_FEW = 400
+# Starting a worker process costs about a third of a second: not worth it below this many pictures.
+_FEW = 2000
 
 Progress = Callable[[int], None]
 
@@ -76,7 +76,7 @@ def import_images(
         fit: `crop` scales the shorter side and cuts the centre, `stretch` ignores the aspect ratio.
         mode: rgb or grey; by default rgb, or what the source's arrays are.
         limit: stop after this many pictures of the source.
-        workers: processes that decode; by default one a core, none for small sources.
+        workers: processes that decode; by default one a core for large sources, 1 (this process) for small ones.
         every: of a video, one frame in this many; 0 takes the middle frame of each file.
         tiny_order: `columns` or `rows`, of a tiny-images file.
         max_pixels: a header promising more is rejected undecoded.

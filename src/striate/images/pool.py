@@ -1,7 +1,8 @@
 """Decoding on all cores: chunks of a source go to worker processes and come back in order, whatever happens to a worker.
 
 Workers are fresh interpreters, never forks of whatever threads the caller has. A chunk comes back as one block of pixels, so
-that handing work over costs little beside decoding it; the chunks on their way are bounded, so memory is. A picture that
+that handing work over costs little beside decoding it; while the workers start, chunks are decoded here. The chunks on their way
+are bounded, so memory is. A picture that
 kills its worker is found by decoding its neighbours one by one, and rejected; workers end when the importing process does,
 even when that was killed.
 """
@@ -74,6 +75,9 @@ def decoded_chunks(chunks: Iterator[list[Item]], target: Target, processes: int)
     crew = _Crew(processes, target)
     try:
         for chunk in chunks:
+            if not crew.ready:
+                yield chunk, decode_all([item.data for item in chunk], target)
+                continue
             crew.submit(chunk)
             if len(crew.waiting) > 2 * processes:
                 yield from crew.take()
@@ -89,7 +93,16 @@ class _Crew:
     def __init__(self, processes: int, target: Target) -> None:
         self._processes, self._target = processes, target
         self._pool = _start(processes)
+        self._arrivals = [self._pool.submit(os.getpid) for _ in range(processes)]
         self.waiting: deque[tuple[list[Item], Future[Decoded]]] = deque()
+
+    @property
+    def ready(self) -> bool:
+        """Whether a worker has come up; until then the time is better spent decoding here."""
+        try:
+            return any(arrival.done() and arrival.result() for arrival in self._arrivals)
+        except BrokenProcessPool:
+            raise _cannot_start() from None
 
     def submit(self, chunk: list[Item]) -> None:
         try:
@@ -139,11 +152,15 @@ def _alone(data: list[Data], target: Target) -> Decoded:
         try:
             pool.submit(os.getpid).result()
         except BrokenProcessPool:
-            raise StriateError(
-                "decoding processes cannot start: run with --workers 1 (in a script of your own, call import_images "
-                "under `if __name__ == '__main__':`)"
-            ) from None
+            raise _cannot_start() from None
         return pool.submit(decode_all, data, target).result()
+
+
+def _cannot_start() -> StriateError:
+    return StriateError(
+        "decoding processes cannot start: run with --workers 1 (in a script of your own, call import_images "
+        "under `if __name__ == '__main__':`)"
+    )
 
 
 def _start(processes: int) -> ProcessPoolExecutor:

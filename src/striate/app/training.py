@@ -145,10 +145,11 @@ def _train(experiment: Experiment, run: Run, screen: Screen) -> dict[str, Any]:
 def _hooks(experiment: Experiment, run: Run, screen: Screen, task: Task, stop: dict[str, bool]) -> Hooks:
     size = experiment.recipe.train.batch_size
     total_steps = experiment.loop.total_steps
-    begun = time.monotonic()
-    first = True
+    begun, first, seen = time.monotonic(), 0, 0
 
     def resumed(step: int, warnings: list[str]) -> None:
+        nonlocal begun, first, seen
+        begun, first, seen = time.monotonic(), step, step
         for line in warnings:
             screen.warn(line)
             run.note(line)
@@ -158,14 +159,14 @@ def _hooks(experiment: Experiment, run: Run, screen: Screen, task: Task, stop: d
         if reason := run.open_events(step + 1 if step else 0):
             screen.warn(reason)
 
-    def progress(steps: int, metrics: dict[str, float]) -> None:
-        nonlocal first
-        if first:
-            left = (total_steps - experiment.learner.step_number) * (time.monotonic() - begun) / steps
+    def progress(step: int, metrics: dict[str, float]) -> None:
+        nonlocal seen
+        if seen == first:
+            left = (total_steps - step) * (time.monotonic() - begun) / (step - first)
             screen.say(f"about {left:.0f} s of training ahead" if left < 120 else f"about {left / 60:.0f} minutes ahead")
-            first = False
         shown = {"error": f"{metrics['reconstruction_error']:.4g}", "active": f"{metrics['hidden_activity']:.3f}"}
-        task.advance(steps * size, **shown)
+        task.advance((step - seen) * size, **shown)
+        seen = step
 
     return Hooks(
         resumed=resumed,

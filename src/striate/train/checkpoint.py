@@ -50,8 +50,8 @@ class CheckpointFolder:
         file = self._tensors(step)
         try:
             write_tensors(file, tensors)
-            described = {"step": step, "sha256": _digest(file), "state": state}
-            write_text(self._json(step), json.dumps(described))
+            described = {"step": step, "state": state}
+            write_text(self._json(step), json.dumps({**described, "sha256": _digest(file, described)}))
         except StriateError:
             with suppress(OSError):
                 file.unlink()
@@ -78,14 +78,14 @@ class CheckpointFolder:
         for step in reversed(self.steps()):
             try:
                 return self._load(step), warnings
-            except (OSError, ValueError, KeyError, SafetensorError) as error:
+            except (OSError, ValueError, KeyError, AttributeError, SafetensorError) as error:
                 warnings.append(f"the checkpoint of step {step} is damaged and passed over: {error}")
         return None, warnings
 
     def _load(self, step: int) -> Checkpoint:
         described = json.loads(self._json(step).read_text())
         file = self._tensors(step)
-        if _digest(file) != described["sha256"]:
+        if described.pop("sha256") != _digest(file, described):
             raise ValueError("its checksum does not fit")
         return Checkpoint(step, load_file(file), described["state"])
 
@@ -96,9 +96,12 @@ class CheckpointFolder:
         return self.path / f"step-{step:08d}.json"
 
 
-def _digest(file: Path) -> str:
+def _digest(file: Path, described: Mapping[str, Any]) -> str:
+    """Of the tensors' file and of what stands beside them."""
     with file.open("rb") as opened:
-        return hashlib.file_digest(opened, "sha256").hexdigest()
+        digest = hashlib.file_digest(opened, "sha256")
+    digest.update(json.dumps(described, sort_keys=True).encode())
+    return digest.hexdigest()
 
 
 def write_tensors(file: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> None:

@@ -40,7 +40,7 @@ class Hooks:
 
     Attributes:
         resumed: once before the first step, with the step to go on from and a line on each damaged checkpoint.
-        progress: after each logged line, with the steps since the last and the metrics.
+        progress: after each logged line, with the step and the metrics.
         snapshot: at each snapshot step.
         saved: after each checkpoint.
         stop: asked after every step; True ends the run with everything saved.
@@ -142,7 +142,7 @@ def _log(window: Window, learner: Learner, batches: Batches, run: Run, monitor: 
     monitor.check(step, metrics)
     metrics |= {"epoch": step / batches.steps_per_epoch, "seconds": clock.seconds}
     run.log(step, metrics)
-    hooks.progress(window.steps, metrics)
+    hooks.progress(step, metrics)
     return Window()
 
 

@@ -171,14 +171,14 @@ def test_a_key_used_twice_is_a_named_rejection_however_far_apart(tmp_path: Path)
 def test_the_store_is_the_same_whatever_the_workers_and_the_commits(tmp_path: Path) -> None:
     """With a picture large enough to be at work on until the workers have come up."""
     pile = hostile.hostile_folder(tmp_path)
-    (pile / "large.png").write_bytes(encoded(picture(0, (1600, 1200)), "PNG"))
-    for i in range(150):
+    (pile / "large.png").write_bytes(encoded(picture(0, (900, 700)), "PNG"))
+    for i in range(100):
         (pile / f"large{i}.png").symlink_to(pile / "large.png")
     folder_of(pile, 300)
     stores = [(1, 8192), (2, 8192), (1, 50), (3, 7)]
     for i, (workers, every) in enumerate(stores):
         counts = import_images(pile, tmp_path / f"s{i}", workers=workers, commit_every=every)
-        assert (counts.seen, counts.duplicates) == (14 + 151 + 300, 150)
+        assert (counts.seen, counts.duplicates) == (14 + 101 + 300, 100)
     for i in range(1, len(stores)):
         assert files(tmp_path / "s0") == files(tmp_path / f"s{i}")
 

@@ -1,10 +1,9 @@
 """Decoding on all cores: chunks of a source go to worker processes and come back in order, whatever happens to a worker.
 
-Workers are fresh interpreters, never forks of whatever threads the caller has. A chunk comes back as one block of pixels, so
-that handing work over costs little beside decoding it; while the workers start, chunks are decoded here. The chunks on their way
-are bounded, so memory is. A picture that
-kills its worker is found by decoding its neighbours one by one, and rejected; workers end when the importing process does,
-even when that was killed.
+Workers are fresh interpreters, never forks of whatever threads the caller has; while they start, chunks are decoded here. A
+chunk comes back as one block of pixels, so that handing work over costs little beside decoding it; the chunks on their way
+are bounded, so memory is. A picture that kills its worker is found by decoding its neighbours without it, and rejected;
+workers end when the importing process does, even when that was killed.
 """
 
 from __future__ import annotations

@@ -92,8 +92,10 @@ class Preprocessor:
         return Preprocessor.from_moments(moments, settings, shape)
 
     @staticmethod
-    def from_moments(moments: Moments, settings: PreprocessSettings, shape: tuple[int, int, int]) -> Preprocessor:
-        """The same from moments gathered elsewhere."""
+    def from_moments(
+        moments: Moments, settings: PreprocessSettings, shape: tuple[int, int, int], eigen: Spectrum | None = None
+    ) -> Preprocessor:
+        """The same from moments gathered elsewhere; their spectrum may be given, where several settings share it."""
         if settings.kind == "scale":
             state = {
                 "mean": torch.zeros(moments.dim),
@@ -106,7 +108,7 @@ class Preprocessor:
             deviation = moments.variance.clamp_min(0).sqrt()
             inverse = torch.where(deviation > 0, 1 / deviation.clamp_min(1e-12), 0.0)
             return Preprocessor(settings, shape, {"mean": moments.mean, "forward": inverse, "backward": deviation})
-        eigen = spectrum(moments.covariance)
+        eigen = eigen or spectrum(moments.covariance)
         linear = _linear_map(eigen, settings)
         state = {
             "mean": moments.mean,

@@ -69,6 +69,7 @@ class StoreWriter:
     def __init__(self, path: str | Path, shape: tuple[int, int, int], *, shard_bytes: int = 256 << 20) -> None:
         self.path = Path(path)
         self._lock = _lock(self.path)
+        self._written_header = ""
         try:
             self._header = self._open_header(shape, shard_bytes)
             self.shape = shape
@@ -104,7 +105,9 @@ class StoreWriter:
 
     def _write_header(self, header: dict[str, Any]) -> None:
         text = json.dumps(header, indent=1, ensure_ascii=False) + "\n"
-        write_whole(self.path / "store.json", lambda temporary: temporary.write_text(text, encoding="utf-8"))
+        if text != self._written_header:
+            write_whole(self.path / "store.json", lambda temporary: temporary.write_text(text, encoding="utf-8"))
+            self._written_header = text
 
     def _recall(self) -> None:
         self._num_rows = 0
@@ -218,9 +221,10 @@ class StoreWriter:
         while done < len(self._pixels):
             number, row = divmod(position + done, per_shard)
             block = self._pixels[done : done + per_shard - row]
-            with shard_file(self.path, number).open("r+b" if row else "wb") as file:
+            with shard_file(self.path, number).open("r+b" if row else "wb", buffering=1 << 20) as file:
                 file.seek(row * int(np.prod(self.shape)))
-                file.write(np.stack(block).tobytes())
+                for image in block:
+                    file.write(np.ascontiguousarray(image).data)
                 file.flush()
                 os.fsync(file.fileno())
             done += len(block)

@@ -7,6 +7,7 @@ dictionaries, read by an unpickler that admits numpy arrays and built-in contain
 from __future__ import annotations
 
 import io
+import os
 import pickle
 import re
 import tarfile
@@ -113,8 +114,11 @@ def is_batch(name: str) -> bool:
 def is_cifar(path: Path) -> bool:
     """Whether a folder, archive or file is named and made up as CIFAR is."""
     if path.is_dir():
-        names = {entry.name for entry in path.iterdir() if entry.is_file()}
-        named = any(name in names for name in (*_PICKLED_NAMES, *_NAME_FILES))
+        lists = (*_PICKLED_NAMES, *_NAME_FILES)
+        # Names before kinds: asking the kind of each of a million files takes seconds.
+        candidates = [name for name in os.listdir(path) if is_batch(name) or name in lists]  # noqa: PTH208
+        names = {name for name in candidates if (path / name).is_file()}
+        named = any(name in names for name in lists)
         return any(is_batch(name) and (named or "_batch" in name or name.endswith(".bin")) for name in names)
     if ".tar" in path.name or path.suffix == ".tgz":
         return any(_BATCH_10.fullmatch(name) or name in _PICKLED_NAMES or name in _NAME_FILES for name in _first_names(path))

@@ -76,7 +76,7 @@ def overview() -> str:
 
 def unknown_verb(verb: str) -> str:
     """The message for a verb there is not, naming the nearest one."""
-    nearest = SYNONYMS.get(verb) or next(iter(difflib.get_close_matches(verb, VERBS, 1, 0.5)), None)
+    nearest = SYNONYMS.get(verb.lower()) or next(iter(difflib.get_close_matches(verb.lower(), VERBS, 1, 0.5)), None)
     hint = f"did you mean `striate {nearest}`?" if nearest else f"there are: {', '.join(VERBS)}"
     return f"no verb {verb!r}; {hint}"
 

@@ -113,7 +113,7 @@ class Recipe(_Strict):
     train: TrainGroup = TrainGroup()
     cluster: None = Field(None, description="one process; the cluster is not built yet")
     eval: EvalGroup = EvalGroup()
-    seed: int = 0
+    seed: int = Field(0, ge=0)
     device: str = "auto"
 
 
@@ -128,9 +128,11 @@ def find_recipe(name: str | Path) -> Path:
         return path
     shipped = {str(file.relative_to(root).with_suffix("")): file for root in recipe_folders() for file in root.rglob("*.yaml")}
     wanted = str(name).removesuffix(".yaml").removeprefix("recipes/")
-    for known, file in shipped.items():
-        if wanted in (known, Path(known).name):
-            return file
+    meant = [known for known in shipped if known == wanted] or [known for known in shipped if Path(known).name == wanted]
+    if len(meant) == 1:
+        return shipped[meant[0]]
+    if meant:
+        raise BadInput(f"{wanted!r} may be {', '.join(sorted(meant))}: give the whole name")
     nearest = difflib.get_close_matches(wanted, [*shipped, *(Path(known).name for known in shipped)], 1, 0.4)
     hint = f"did you mean {nearest[0]}?" if nearest else f"there are: {', '.join(sorted(shipped)) or 'none'}"
     raise BadInput(f"no recipe {str(name)!r}: {hint}")

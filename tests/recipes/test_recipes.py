@@ -1,0 +1,70 @@
+"""Every recipe that ships runs: three steps at each of its sizes on a small store of its kind, from a shell's point of view."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from striate.app.recipe import load_recipe, recipe_folders
+from striate.app.yaml import read_yaml
+from striate.draws import generator
+from striate.images import ArraySource, import_images
+from training import striate
+
+ROOT = recipe_folders()[-1]
+FILES = sorted(ROOT.rglob("*.yaml"))
+CASES = [(file, size) for file in FILES for size in (None, *((read_yaml(file).get("sizes") or {}).keys()))]
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Smooth pictures of 32x32, so that whitening has something to whiten."""
+    import numpy as np
+
+    noise = generator(0, "recipes").normal(size=(300, 3, 38, 38))
+    smooth = sum(noise[:, :, i : i + 32, j : j + 32] for i in range(7) for j in range(7))
+    levels = np.clip(127 + 12 * smooth, 0, 255).astype(np.uint8)
+    path = tmp_path_factory.mktemp("recipes") / "store"
+    import_images(ArraySource(levels, np.arange(300) % 10, [str(i) for i in range(10)]), path, workers=1)
+    return path
+
+
+def test_there_are_recipes() -> None:
+    assert {"demo/patches", "learn/patches", "learn/whole"} <= {str(file.relative_to(ROOT).with_suffix("")) for file in FILES}
+
+
+@pytest.mark.parametrize("file", FILES, ids=[str(file.relative_to(ROOT)) for file in FILES])
+def test_a_recipe_opens_with_its_claim_command_and_what_to_expect(file: Path) -> None:
+    header = [line for line in file.read_text().splitlines() if line.startswith("#")]
+    assert header[0].startswith("# Claim: ")
+    assert any(line.startswith("# Command: striate ") for line in header)
+    assert any(re.match(r"# (Expect|Time): ", line) for line in header)
+
+
+@pytest.mark.parametrize(("file", "size"), CASES, ids=[f"{file.relative_to(ROOT)}-{size}" for file, size in CASES])
+def test_a_recipe_runs_three_steps(file: Path, size: str | None, store: Path, tmp_path: Path) -> None:
+    """Sizes of data and of starts are cut to what 300 pictures can give; the model and its settings stay."""
+    recipe = load_recipe(file, (), size)
+    small = [f"data.store={store}", "train.checkpoint_every_s=1000", "train.snapshots=1"]
+    rows = 300
+    if recipe.preprocess.patch is not None:
+        rows = 2 * recipe.train.batch_size
+        small.append(f"preprocess.patches={rows}")
+    batch = min(recipe.train.batch_size, rows)
+    small += [f"train.batch_size={batch}", f"train.epochs={3 / (rows // batch)}"]
+    if recipe.preprocess.delete:
+        # 300 pictures span 299 directions of 3,072: what is kept must lie within them.
+        small += ["preprocess.delete=2900"]
+    if recipe.model.start is not None:
+        small += ["model.start.patches=200", "model.start.epochs=1"]
+        small += ["model.start.hidden=20"]
+    if recipe.data.limit is not None:
+        small += ["data.limit=null"]
+    chosen = ("--size", size) if size else ()
+    answer = striate("train", file, *chosen, *small, "--run", tmp_path / "run", "--json")
+    assert answer.returncode == 0, answer.stderr
+    result = json.loads(answer.stdout)
+    assert result["steps"] == 3 and result["reconstruction_error"] > 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import difflib
 import importlib
 import json
 import re
@@ -41,7 +42,9 @@ def run(args: argparse.Namespace, screen: Screen) -> dict[str, Any]:
     if args.name is None and not args.all:
         return {"benchmarks": NAMES}
     if args.name is not None and args.name not in NAMES:
-        raise BadInput(f"no benchmark {args.name!r}: there are {', '.join(NAMES)}")
+        nearest = difflib.get_close_matches(args.name, NAMES, 1, 0.5)
+        hint = f"did you mean {nearest[0]}?" if nearest else f"there are {', '.join(NAMES)}"
+        raise BadInput(f"no benchmark {args.name!r}: {hint}")
     folder = Path(__file__).resolve().parents[4] / "benchmarks"
     if not folder.is_dir():
         raise BadInput("benchmarks are part of a checkout, not of the installed package: clone the project and run there")

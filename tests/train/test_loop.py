@@ -199,8 +199,8 @@ def test_checkpoints_come_by_the_clock(tmp_path: Path) -> None:
 class _Blowing:
     """Gives 0.5, then what it is told to, from a step on."""
 
-    def __init__(self, value: float, at: int) -> None:
-        self.step_number, self._value, self._at = 0, value, at
+    def __init__(self, value: float, at: int, norm: float = 1.0) -> None:
+        self.step_number, self._value, self._at, self._norm = 0, value, at, norm
 
     def step(self, batch: Tensor) -> dict[str, Tensor]:
         self.step_number += 1
@@ -208,7 +208,7 @@ class _Blowing:
         return {"reconstruction_error": torch.tensor(value), "hidden_activity": torch.tensor(0.1)}
 
     def diagnose(self) -> dict[str, float]:
-        return {}
+        return {"weight_rms": self._norm if self.step_number >= self._at else 1.0}
 
     def state(self) -> dict[str, Tensor]:
         return {"step": torch.tensor(self.step_number)}
@@ -234,6 +234,26 @@ def test_a_run_that_blows_up_stops_and_keeps_the_last_good_checkpoint(tmp_path: 
     checkpoint, _ = run.checkpoints.newest()
     assert checkpoint is not None and checkpoint.step == 29 == seen[-1]
     assert [line["step"] for line in read_metrics(tmp_path)][-1] == 29
+
+
+def test_weights_that_blew_up_between_two_lines_of_metrics_are_not_saved(tmp_path: Path) -> None:
+    learner = _Blowing(0.5, 30, norm=math.nan)
+    run = Run(tmp_path)
+    save_start(learner, run)
+    with pytest.raises(Diverged, match="weight_rms became nan at step 30"):
+        train(learner, _batches(), run, _settings(log_every=1000, checkpoint_every_s=0.0), _hooks())
+    assert run.checkpoints.steps()[-1] == 29
+
+
+def test_what_counts_as_blown_up_is_held_against_the_start_of_the_run_not_of_the_sitting(tmp_path: Path) -> None:
+    """An error of 15 is 30 times the first of 0.5; a monitor that forgot would take 15 for the start."""
+    learner = _Blowing(15.0, 1000)
+    run = Run(tmp_path)
+    save_start(learner, run)
+    with pytest.raises(Interrupted):
+        train(learner, _batches(), run, _settings(), _hooks(lambda: learner.step_number == 20))
+    with pytest.raises(Diverged, match=r"rose from 0\.5 to 15"):
+        train(_Blowing(15.0, 21), _batches(), run, _settings(), _hooks())
 
 
 def test_a_run_whose_checkpoints_are_all_damaged_is_refused_not_begun_anew(tmp_path: Path) -> None:

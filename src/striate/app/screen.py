@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console, RenderableType
@@ -13,14 +13,32 @@ _LINE_EVERY_S = 10.0
 
 
 class Task:
-    """Progress of one piece of long work."""
+    """Progress of one piece of long work.
 
-    def __init__(self, console: Console, description: str, total: float | None, unit: str, bar: Progress | None) -> None:
+    Args:
+        console: where lines go if there is no bar.
+        description: of the work.
+        total: how many units there are, if that is known.
+        unit: what is counted, in the plural.
+        bar: to draw on a terminal.
+        clock: seconds.
+    """
+
+    def __init__(
+        self,
+        console: Console,
+        description: str,
+        total: float | None,
+        unit: str,
+        bar: Progress | None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._console, self._description, self._total, self._unit = console, description, total, unit
         self._skipped = 0.0
         self._bar = bar
         self._id = bar.add_task(description, total=total, note="") if bar else None
-        self._started = self._last_line = time.monotonic()
+        self._clock = clock
+        self._started = self._last_line = clock()
         self.done = 0.0
 
     def skip(self, amount: float) -> None:
@@ -33,7 +51,7 @@ class Task:
     def advance(self, amount: float = 1, **fields: object) -> None:
         """Count ``amount`` more; fields (loss, error, ...) are shown beside the rate."""
         self.done += amount
-        now = time.monotonic()
+        now = self._clock()
         if self._bar is not None and self._id is not None:
             self._bar.update(self._id, advance=amount, note=self._note(now, fields))
         elif now - self._last_line > _LINE_EVERY_S:

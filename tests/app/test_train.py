@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import random
@@ -19,7 +20,10 @@ from safetensors.torch import load_file
 
 import striate as package
 from striate.app.load import load_model
+from striate.app.training import _recorded
+from striate.errors import StriateError
 from striate.images import ImageStore
+from striate.train import Run
 from striate.train.run import read_metrics
 from training import RECIPE, TOTAL_STEPS, recipe_file, small_store, start, striate
 
@@ -153,7 +157,8 @@ def test_streamed_and_resumed_is_the_same_too(place: Path, tmp_path: Path) -> No
     for file in checkpoints[-2:]:
         file.unlink()
     (tmp_path / "b" / "metrics.jsonl").write_bytes((tmp_path / "a" / "metrics.jsonl").read_bytes()[:-20])
-    assert striate("resume", tmp_path / "b").returncode == 0
+    resumed = striate("resume", tmp_path / "b", "--json")
+    assert resumed.returncode == 0 and "streamed from disk" in resumed.stderr
     for name in ("encoder.safetensors", f"checkpoints/{checkpoints[-1].name}"):
         ours, theirs = load_file(tmp_path / "b" / name), load_file(tmp_path / "a" / name)
         assert all(torch.equal(ours[tensor], theirs[tensor]) for tensor in theirs)
@@ -224,6 +229,16 @@ def test_a_full_disk_ends_in_one_line_and_with_room_the_run_goes_on(
     filler.unlink()
     assert striate("resume", run).returncode == 0
     _assert_same_run(run, whole)
+
+
+def test_a_disk_that_fills_while_anything_is_written_is_named_and_recorded(tmp_path: Path) -> None:
+    """Metrics, figures, events: whatever ran into the end of the disk."""
+    run = Run(tmp_path / "run")
+    with pytest.raises(StriateError, match="the disk is full"), _recorded(run, None):  # type: ignore[arg-type]
+        raise OSError(errno.ENOSPC, "No space left on device")
+    assert _status(run.path) == "failed"
+    with pytest.raises(OSError, match="Is a directory"), _recorded(run, None):  # type: ignore[arg-type]
+        raise OSError(errno.EISDIR, "Is a directory")
 
 
 @pytest.fixture

@@ -97,7 +97,7 @@ def test_the_model_encodes_pictures(whole: Path, place: Path) -> None:
 def test_killed_at_random_moments_and_resumed_the_run_is_the_same_to_the_last_bit(
     whole: Path, place: Path, tmp_path: Path
 ) -> None:
-    """kill -9 twelve times or more over several runs, from before the first file to the end of training."""
+    """kill -9 eight times or more over several runs, from before the first file to the end of training."""
     draw = random.Random(0)
 
     def killed_after(run: Path, seconds: float) -> bool:
@@ -115,7 +115,7 @@ def test_killed_at_random_moments_and_resumed_the_run_is_the_same_to_the_last_bi
     started = time.monotonic()
     assert not killed_after(tmp_path / "timing", 60)
     length, kills, number, resumed = time.monotonic() - started, 0, 0, 0
-    while kills < 12:
+    while kills < 8:
         run = tmp_path / f"run{number}"
         while killed_after(run, draw.uniform(0.05, 0.8) * length):
             kills += 1
@@ -123,7 +123,7 @@ def test_killed_at_random_moments_and_resumed_the_run_is_the_same_to_the_last_bi
         _assert_same_run(run, whole)
         number += 1
         assert number < 60, "the runs are over before they can be killed"
-    assert resumed >= 3
+    assert resumed >= 2
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -150,7 +150,7 @@ def test_a_stop_request_saves_says_how_to_go_on_and_exits_130(
 def test_streamed_and_resumed_is_the_same_too(place: Path, tmp_path: Path) -> None:
     """Whole pictures from disk (memory_gb nearly nothing); the second half after a stop at a torn metrics file."""
     arguments = ("train", place / "tiny.yaml", f"data.store={place / 'store'}", "preprocess.patch=null", "train.memory_gb=1e-9")
-    first = striate(*arguments, "train.epochs=4", "--run", tmp_path / "a", "--json")
+    first = striate(*arguments, "train.epochs=2", "--run", tmp_path / "a", "--json")
     assert first.returncode == 0 and json.loads((tmp_path / "a" / "run.json").read_text())["streamed"] is True
     shutil.copytree(tmp_path / "a", tmp_path / "b")
     checkpoints = sorted((tmp_path / "b" / "checkpoints").iterdir())

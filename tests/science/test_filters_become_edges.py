@@ -11,6 +11,7 @@ from striate.app.photographs import find_photographs, tiles
 from striate.app.recipe import find_recipe, load_recipe
 from striate.app.screen import Screen
 from striate.app.training import new_run
+from striate.errors import Diverged
 from striate.images import import_images
 from striate.train.run import read_metrics
 
@@ -41,8 +42,12 @@ def test_the_demos_recipe_gives_edges(photographs: Path, tmp_path: Path) -> None
     ids=["slow", "sigma-of-the-data", "dense"],
 )
 def test_without_what_matters_there_are_few_edges(photographs: Path, tmp_path: Path, variant: list[str]) -> None:
-    """Figure 2.1's case: the same pictures and time with one thing changed leave at most half as many edges."""
-    assert edge_share(photographs, tmp_path / "run", *variant) <= 0.45
+    """Figure 2.1's case: the same pictures and time with one thing changed leave at most half as many edges, or blow up."""
+    try:
+        share = edge_share(photographs, tmp_path / "run", *variant)
+    except Diverged:
+        share = 0.0
+    assert share <= 0.45
 
 
 def test_bf16_learns_the_same_curve_as_fp32(photographs: Path, tmp_path: Path) -> None:

@@ -80,6 +80,8 @@ def rbms(data: torch.Tensor, hidden: int, batch: int):
     from rbms.sampling.gibbs import sample_state
 
     params = BBRBM.init_parameters(hidden, SimpleNamespace(data=data), torch.device("cpu"), torch.float32)
+    for parameter in params.parameters():
+        parameter.grad = torch.zeros_like(parameter)
 
     def epoch() -> None:
         for v0 in data[torch.randperm(len(data))].split(batch):

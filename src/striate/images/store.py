@@ -17,6 +17,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,8 @@ import pyarrow.parquet as pq
 
 from striate.errors import BadInput
 from striate.images.items import UNLABELLED
+
+_ROWS_AT_ONCE = 1 << 16
 
 FORMAT = "striate-store"
 VERSION = 1
@@ -61,6 +64,7 @@ class ImageStore:
         path: its directory.
         shape: (channels, height, width) of every picture.
         class_names: names that `labels` index.
+        labels: int64 (n,); -1 where there is none.
         digest: of shape, class names and every picture, in order; equal stores have equal digests.
 
     Raises:
@@ -74,11 +78,17 @@ class ImageStore:
         self.shape: tuple[int, int, int] = (channels, height, width)
         self.class_names: list[str] = list(header["class_names"])
         self._per_shard: int = header["pictures_per_shard"]
-        self.table: pa.Table = read_rows(self.path, "meta")
-        self._shards = _open_shards(self.path, self.shape, self._per_shard, len(self.table))
+        # Of the table only the labels stay in memory, 8 bytes a picture: keys and digests are many times that.
+        self.labels: np.ndarray = read_rows(self.path, "meta", ["label"])["label"].to_numpy().astype(np.int64, copy=False)
+        self._shards = _open_shards(self.path, self.shape, self._per_shard, len(self.labels))
 
     def __len__(self) -> int:
-        return len(self.table)
+        return len(self.labels)
+
+    @property
+    def table(self) -> pa.Table:
+        """A row a picture: key, source, term, label, sha256, state. Read anew on each call."""
+        return read_rows(self.path, "meta")
 
     def __getitem__(self, index: int | slice | np.ndarray | list[int]) -> np.ndarray:
         """A copy of one picture (c, h, w), of a range, a list of positions or a mask (n, c, h, w)."""
@@ -108,11 +118,6 @@ class ImageStore:
                 out[chosen] = self._shards[number][rows]
         return out
 
-    @functools.cached_property
-    def labels(self) -> np.ndarray:
-        """int64 (n,); -1 where there is none."""
-        return self.table["label"].to_numpy().astype(np.int64, copy=False)
-
     @property
     def labelled(self) -> bool:
         """Whether any picture has a label."""
@@ -121,15 +126,15 @@ class ImageStore:
     @property
     def keys(self) -> list[str]:
         """Every picture's name within its source."""
-        return list(self.table["key"].to_pylist())
+        return list(read_rows(self.path, "meta", ["key"])["key"].to_pylist())
 
     @functools.cached_property
     def digest(self) -> str:
         """16 hexadecimal digits of a SHA-256 over everything a model can see."""
         hasher = hashlib.sha256(json.dumps([list(self.shape), self.class_names]).encode())
         hasher.update(self.labels.tobytes())
-        for chunk in self.table["sha256"].chunks:
-            hasher.update("".join(chunk.to_pylist()).encode())
+        for digests in _digests(self.path):
+            hasher.update("".join(digests).encode())
         return hasher.hexdigest()[:16]
 
     @property
@@ -173,9 +178,24 @@ def read_header(path: Path) -> dict[str, Any]:
     return header
 
 
-def read_rows(path: Path, table: str) -> pa.Table:
-    """One of the store's tables, rows of an unfinished import included."""
-    kind, columns = TABLES[table]
+def _digests(path: Path) -> Iterator[list[str]]:
+    """Every picture's sha256 in order, some at a time, so that memory does not grow with the store."""
+    file, merged = path / "meta.parquet", 0
+    if file.exists():
+        whole = pq.ParquetFile(file)
+        merged = int((whole.schema_arrow.metadata or {}).get(FOLDED, b"0"))
+        for batch in whole.iter_batches(batch_size=_ROWS_AT_ONCE, columns=["sha256"]):
+            yield batch.column(0).to_pylist()
+    for part in part_files(path):
+        if int(part.stem) >= merged:
+            rows = read_parquet(part, ["kind", "sha256"])
+            yield rows.filter(pc.equal(rows["kind"], TABLES["meta"][0]))["sha256"].to_pylist()
+
+
+def read_rows(path: Path, table: str, columns: list[str] | None = None) -> pa.Table:
+    """One of the store's tables (or some columns of it), rows of an unfinished import included."""
+    kind, every = TABLES[table]
+    columns = columns or every
     schema = pa.schema([ROW_SCHEMA.field(name) for name in columns])
     tables, merged = [], 0
     file = path / f"{table}.parquet"

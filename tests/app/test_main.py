@@ -136,13 +136,17 @@ def test_a_reader_that_leaves_early_is_no_error() -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_stop_request_during_an_import_exits_130_and_the_import_goes_on_later(tmp_path: Path, number: int) -> None:
-    """The request is sent as soon as there is a store."""
+    """The request is sent as soon as there is a store, seconds before 3,000 links to a few large pictures are decoded."""
     import hostile
 
     folder = tmp_path / "in"
     folder.mkdir()
-    for i in range(150):
-        (folder / f"{i:04d}.png").write_bytes(hostile.encoded(hostile.picture(i, (200, 200)), "PNG"))
+    for i in range(3000):
+        path = folder / f"{i:04d}.png"
+        if i < 10:
+            path.write_bytes(hostile.encoded(hostile.picture(i, (400, 400)), "PNG"))
+        else:
+            path.hardlink_to(folder / f"{i % 10:04d}.png")
     command = [sys.executable, "-m", "striate", "import", str(folder), str(tmp_path / "s")]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     while not (tmp_path / "s").exists() and process.poll() is None:
@@ -151,4 +155,4 @@ def test_a_stop_request_during_an_import_exits_130_and_the_import_goes_on_later(
     _, said = process.communicate(timeout=60)
     assert process.returncode == 130 and "again" in said and "Traceback" not in said
     counts = json.loads(striate("import", folder, tmp_path / "s", "--json").stdout)
-    assert counts["seen"] == 150 == counts["kept"] + counts["rejected"] + counts["duplicates"]
+    assert counts["seen"] == 3000 == counts["kept"] + counts["rejected"] + counts["duplicates"]

@@ -6,7 +6,8 @@ velocity <- momentum * velocity + rate * (statistics - decay * weights);  weight
 Memory traffic sets the price: the weight matrix does not fit in cache, so every pass over it costs as much as a good part
 of a product at minibatch 128. Rows are therefore taken in blocks that stay in cache: the statistics' product, the decay, the
 step and the bf16 copy all touch a block while it is warm. What must cross the memory bus is then 18 bytes a weight in bf16
-(velocity and weights read and written, the bf16 copy written), 16 in fp32. Benchmark: `cd-step`.
+(velocity and weights read and written, the bf16 copy written). In fp32 the product adds into the velocity itself, and one
+product of all rows beats blocks (281 ms a step against 307 at blocks of 512). Benchmark: `cd-step`.
 """
 
 from __future__ import annotations
@@ -41,8 +42,8 @@ class WeightUpdate:
         self.weights = weights
         self.velocity = torch.zeros_like(weights)
         self.operand = weights if dtype == weights.dtype else weights.to(dtype)
-        self._rows = _block_rows(weights)
         self._fp32 = dtype == weights.dtype
+        self._rows = len(weights) if self._fp32 else _block_rows(weights)
         if not self._fp32:
             self._product = torch.empty(self._rows, weights.shape[1], dtype=dtype, device=weights.device)
             self._statistics = torch.empty_like(self._product, dtype=weights.dtype)

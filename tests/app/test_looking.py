@@ -99,10 +99,11 @@ def test_a_loaded_run_encodes_pictures_of_any_size_its_patches_fit(trained: Path
 def test_preprocessing_figures_agree_on_correlated_pictures(tmp_path: Path) -> None:
     """Smooth, mirror-symmetric random pictures have the covariance the paper describes; white noise has not."""
     random = np.random.default_rng(0)
-    coarse = random.integers(0, 256, (1500, 1, 4, 4)).repeat(3, axis=1) * 0.8 + 0.2 * random.integers(0, 256, (1500, 3, 4, 4))
-    kernel = np.array([[max(0, 1 - abs((i - 1.5) / 4 - k)) for k in range(4)] for i in range(16)])
-    kernel = kernel / kernel.sum(axis=1, keepdims=True)
-    smooth = np.einsum("ik,nckl,jl->ncij", kernel, coarse, kernel) + random.normal(0, 1.5, (1500, 3, 16, 16))
+    # Correlation exp(-(|dx| + |dy|) / 4): at equal distances it is higher along rows and columns, as in photographs.
+    place = np.arange(16)
+    root = np.linalg.cholesky(np.exp(-np.abs(place[:, None] - place) / 8))
+    grey, colour = (random.normal(size=(1500, channels, 16, 16)) for channels in (1, 3))
+    smooth = 127 + 45 * (root @ (grey + 0.3 * colour) @ root.T)
     import_images(ArraySource(np.clip(smooth, 0, 255).astype(np.uint8)), tmp_path / "smooth")
     import_images(ArraySource(random.integers(0, 256, (1500, 3, 16, 16), dtype=np.uint8)), tmp_path / "noise")
     agreed = {}

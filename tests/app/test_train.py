@@ -375,7 +375,7 @@ def test_a_model_of_another_version_or_a_damaged_one_is_one_line(whole: Path, tm
     file = tmp_path / "run" / "encoder.safetensors"
     data = file.read_bytes()
     for damaged, words in (
-        (data.replace(b'\\"version\\": 1', b'\\"version\\": 9'), "version 9"),
+        (data.replace(b'\\"version\\": 2', b'\\"version\\": 9'), "version 9"),
         (data[:500], "is no model"),
         (b"", "is no model"),
     ):

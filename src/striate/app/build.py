@@ -2,38 +2,23 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from striate.app.recipe import Recipe, StartSettings, TrainGroup
-from striate.compute import choose_device, choose_dtype
-from striate.draws import Draws
+from striate.app.kinds import KINDS, Prepared, Subject
+from striate.app.kinds.kind import Say
+from striate.app.load import Parts, TrainedModel, load_model
+from striate.app.recipe import Recipe
+from striate.compute import choose_device
 from striate.errors import BadInput
 from striate.images import ImageStore
-from striate.models.rbm import RBM, new_rbm, tile_rbm
 from striate.preprocess import Preprocessor, PreprocessSettings, batches_of, draw_patches
-from striate.train import (
-    Batches,
-    CDSettings,
-    ContrastiveLearner,
-    LoopSettings,
-    MemoryRows,
-    ScheduleSettings,
-    StreamedRows,
-    schedule,
-)
+from striate.train import Batches, LoopSettings, MemoryRows, StreamedRows
 from striate.train.batches import Rows
 from striate.train.loop import snapshot_steps
-
-Say = Callable[[str], None]
-
-# Enough pictures for the logits that binary visible biases start from.
-_SAMPLE = 4096
 
 
 @dataclass
@@ -43,63 +28,88 @@ class Experiment:
     recipe: Recipe
     store: ImageStore
     preprocessor: Preprocessor
-    rows: Rows
+    subject: Subject
     batches: Batches
-    learner: ContrastiveLearner
     loop: LoopSettings
     device: torch.device
     streamed: bool
 
 
-def build(
-    recipe: Recipe,
-    say: Say,
-    *,
-    preprocessor: Preprocessor | None = None,
-    streamed: bool | None = None,
-    rbm: RBM | None = None,
-) -> Experiment:
-    """Build an experiment.
+@dataclass(frozen=True)
+class Resumed:
+    """What a run that is resumed had decided: its model (for the shapes), preprocessing, and whether rows were streamed."""
 
-    Args:
-        recipe: checked.
-        say: told what is being done.
-        preprocessor: the one of a run that is resumed; fitted anew otherwise.
-        streamed: what that run did with its rows; decided by size otherwise.
-        rbm: a model of the shape of that run's; made as the recipe says otherwise.
+    model: TrainedModel
+    preprocessor: Preprocessor
+    streamed: bool
+
+
+def build(recipe: Recipe, say: Say, resumed: Resumed | None = None) -> Experiment:
+    """Build an experiment, anew or as a resumed run had it.
 
     Raises:
         BadInput: no store, an empty one, or settings that do not fit its pictures.
     """
     store = open_store(recipe)
     device = choose_device(recipe.device)
+    below = _below(recipe, store, resumed)
+    recipe = _preprocessed_as_below(recipe, below)
     count = min(len(store), recipe.data.limit or len(store))
     patches = _draw(recipe, store, count)
+    preprocessor = below.preprocessor if below else resumed.preprocessor if resumed else None
     if preprocessor is None:
         say(f"fitting {recipe.preprocess.kind} on {len(patches) if patches is not None else count:,} pictures")
         preprocessor = Preprocessor.fit(_pictures(store, patches, count), preprocess_settings(recipe))
     total = len(patches) if patches is not None else count
-    if streamed is None:
-        streamed = total * preprocessor.dim * 4 > recipe.train.memory_gb * 2**30
-    rows = _rows(preprocessor, store, patches, total, streamed)
-    batches = Batches(rows, recipe.train.batch_size, recipe.seed, device)
-    total_steps = max(1, round(recipe.train.epochs * batches.steps_per_epoch))
-    rbm = (rbm or start_rbm(recipe, preprocessor, rows, say)).to(device)
-    shape = (recipe.train.batch_size, rbm.num_visible, rbm.num_hidden)
-    learner = ContrastiveLearner(
-        rbm,
-        cd_settings(recipe.train),
-        schedule(schedule_settings(recipe.train), total_steps),
-        seed=recipe.seed,
-        dtype=choose_dtype(recipe.train.dtype, device, shape),
+    layers = below.parts if below else Parts(())
+    width = layers.rbms[-1].num_hidden if layers.rbms else preprocessor.dim
+    streamed = resumed.streamed if resumed else total * width * 4 > recipe.train.memory_gb * 2**30
+    if layers.rbms and not streamed:
+        say(f"activities of {len(layers.rbms)} layers below for {total:,} rows")
+    total_steps = max(1, round(recipe.train.epochs * (total // recipe.train.batch_size)))
+    prepared = Prepared(
+        recipe,
+        preprocessor,
+        _rows(preprocessor, layers, store, patches, total, streamed),
+        None if patches is not None else torch.from_numpy(store.labels[:count].astype(np.int64)),
+        len(store.class_names),
+        layers,
+        device,
+        total_steps,
+        say,
     )
+    subject = KINDS[recipe.model.kind](prepared, resumed.model.parts if resumed else None)
     loop = LoopSettings(
         total_steps,
         recipe.train.log_every,
         recipe.train.checkpoint_every_s,
         snapshot_steps(total_steps, recipe.train.snapshots),
     )
-    return Experiment(recipe, store, preprocessor, rows, batches, learner, loop, device, streamed)
+    batches = Batches(subject.rows, recipe.train.batch_size, recipe.seed, device)
+    return Experiment(recipe, store, preprocessor, subject, batches, loop, device, streamed)
+
+
+def _below(recipe: Recipe, store: ImageStore, resumed: Resumed | None) -> TrainedModel | None:
+    """The finished layers a model stands on; a resumed run has its own copy of them."""
+    if recipe.model.below is None:
+        return None
+    model = load_model(recipe.model.below) if resumed is None else resumed.model.lower(recipe.model.kind)
+    if model.preprocessor.settings.patch is not None:
+        raise BadInput(f"model.below={recipe.model.below} sees patches: a layer above needs a model of whole pictures")
+    if model.image_shape != store.shape:
+        raise BadInput(f"model.below={recipe.model.below} takes pictures {model.image_shape}, {store.path} holds {store.shape}")
+    return model
+
+
+def _preprocessed_as_below(recipe: Recipe, below: TrainedModel | None) -> Recipe:
+    """A layer above has the preprocessing of the layers it stands on, and its recipe says so."""
+    if below is None:
+        return recipe
+    settings = below.preprocessor.settings
+    group = recipe.preprocess.model_copy(
+        update={"kind": settings.kind, "delete": settings.delete, "epsilon": settings.epsilon, "contrast": settings.contrast}
+    )
+    return recipe.model_copy(update={"preprocess": group})
 
 
 def open_store(recipe: Recipe) -> ImageStore:
@@ -120,32 +130,6 @@ def preprocess_settings(recipe: Recipe) -> PreprocessSettings:
     """The recipe's group as the room's settings."""
     group = recipe.preprocess
     return PreprocessSettings(group.kind, group.delete, group.epsilon, group.contrast, group.patch)
-
-
-def cd_settings(group: TrainGroup) -> CDSettings:
-    """The recipe's group as the learner's settings."""
-    return CDSettings(
-        k=group.k,
-        chains=group.chains,
-        weight_decay=group.weight_decay,
-        sparsity_target=group.sparsity_target,
-        sparsity_cost=group.sparsity_cost,
-        sample_visible=group.sample_visible,
-        final_states=group.final_states,
-    )
-
-
-def schedule_settings(group: TrainGroup) -> ScheduleSettings:
-    """The recipe's group as the schedule's settings."""
-    return ScheduleSettings(
-        learning_rate=group.learning_rate,
-        shape=group.schedule,
-        hold=group.hold,
-        warmup_steps=group.warmup_steps,
-        momentum=group.momentum,
-        initial_momentum=group.initial_momentum,
-        momentum_steps=group.momentum_steps,
-    )
 
 
 def _draw(recipe: Recipe, store: ImageStore, count: int) -> np.ndarray | None:
@@ -177,93 +161,20 @@ def _pictures(store: ImageStore, patches: np.ndarray | None, count: int):  # typ
     return batches_of(patches if patches is not None else _First(store, count))
 
 
-def _rows(pre: Preprocessor, store: ImageStore, patches: np.ndarray | None, total: int, streamed: bool) -> Rows:
+def _rows(pre: Preprocessor, below: Parts, store: ImageStore, patches: np.ndarray | None, total: int, streamed: bool) -> Rows:
     pictures = patches if patches is not None else _First(store, total)
+
+    def seen(batch: np.ndarray) -> Tensor:
+        rows = pre.apply(batch)
+        for rbm in below.rbms:
+            rows = rbm.hidden_mean(rows)
+        return rows
+
     if streamed:
-        return StreamedRows(pictures, pre.apply, total)
-    rows = torch.empty(total, pre.dim)
+        return StreamedRows(pictures, seen, total)
+    rows = torch.empty(total, below.rbms[-1].num_hidden if below.rbms else pre.dim)
     start = 0
     for batch in batches_of(pictures):
-        rows[start : start + len(batch)] = pre.apply(batch)
+        rows[start : start + len(batch)] = seen(batch)
         start += len(batch)
     return MemoryRows(rows)
-
-
-def start_rbm(recipe: Recipe, pre: Preprocessor, rows: Rows, say: Say) -> RBM:
-    """The model before training: small random weights, or copies of a patch model all over the picture."""
-    model = recipe.model
-    if model.start is not None:
-        return _from_patches(recipe, model.start, pre, rows, say)
-    # Binary visible biases start from the data's means; Gaussian data has mean zero after all kinds of preprocessing.
-    mean = _mean_of_binary_data(rows) if model.visible == "bernoulli" else torch.zeros(pre.dim)
-    return new_rbm(
-        model.hidden,
-        mean,
-        visible=model.visible,
-        sigma=model.sigma,
-        weight_std=model.weight_std,
-        hidden_bias=model.hidden_bias,
-        draws=Draws(recipe.seed, purpose="start/"),
-    )
-
-
-def _mean_of_binary_data(rows: Rows) -> Tensor:
-    sample = rows.take(np.arange(min(len(rows), _SAMPLE)))
-    if float(sample.min()) < 0 or float(sample.max()) > 1:
-        raise BadInput("model.visible=bernoulli needs data from 0 to 1: set preprocess.kind=scale")
-    return sample.mean(dim=0)
-
-
-def _from_patches(recipe: Recipe, start: StartSettings, pre: Preprocessor, rows: Rows, say: Say) -> RBM:
-    """Train an RBM on patches of the preprocessed pictures, then tile the picture with copies of it."""
-    channels, height, width = pre.shape
-    patches = _patch_rows(rows, pre.shape, start, recipe.seed)
-    say(f"starting from {start.hidden} units on {len(patches):,} patches of {start.patch}x{start.patch}")
-    small = new_rbm(
-        start.hidden,
-        torch.zeros(patches.shape[1]),
-        sigma=recipe.model.sigma,
-        weight_std=start.weight_std,
-        hidden_bias=start.hidden_bias,
-        draws=Draws(recipe.seed, purpose="patch-start/"),
-    )
-    batch = min(128, len(patches))
-    batches = Batches(MemoryRows(patches), batch, recipe.seed)
-    total = start.epochs * batches.steps_per_epoch
-    settings = CDSettings(
-        weight_decay=start.weight_decay, sparsity_target=start.sparsity_target, sparsity_cost=start.sparsity_cost
-    )
-    rates = schedule(ScheduleSettings(start.learning_rate, shape="linear"), total)
-    learner = ContrastiveLearner(small, settings, rates, seed=recipe.seed)
-    for rows_of_step in batches.starting_at(0):
-        metrics = learner.step(rows_of_step)
-        if learner.step_number == total:
-            break
-    if not math.isfinite(float(metrics["reconstruction_error"])):
-        raise BadInput(f"the patch model diverged: lower model.start.learning_rate (it is {start.learning_rate})")
-    return tile_rbm(learner.rbm, (channels, start.patch, start.patch), (height, width), start.stride, start.scale)
-
-
-def _patch_rows(rows: Rows, shape: tuple[int, int, int], start: StartSettings, seed: int) -> Tensor:
-    """Windows of preprocessed pictures, (patches, channels * patch * patch)."""
-    from striate.draws import generator
-
-    channels, height, width = shape
-    size = start.patch
-    if size > min(height, width):
-        raise BadInput(f"model.start.patch: patches of {size} pixels do not fit pictures of {height}x{width}")
-    random = generator(seed, "patch-start")
-    which = np.sort(random.integers(0, len(rows), start.patches))
-    tops = random.integers(0, height - size + 1, start.patches)
-    lefts = random.integers(0, width - size + 1, start.patches)
-    out = torch.empty(start.patches, channels * size * size)
-    offsets = torch.arange(size)
-    for begin in range(0, start.patches, 4096):
-        part = slice(begin, begin + 4096)
-        pictures = rows.take(which[part]).view(-1, channels, height, width)
-        down = torch.from_numpy(tops[part])[:, None] + offsets
-        across = torch.from_numpy(lefts[part])[:, None] + offsets
-        # Advanced indices apart from each other put their axes first: (n, size, size, channels).
-        cut = pictures[torch.arange(len(pictures))[:, None, None], :, down[:, :, None], across[:, None, :]]
-        out[part] = cut.permute(0, 3, 1, 2).flatten(1)
-    return out

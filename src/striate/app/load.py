@@ -18,39 +18,65 @@ from striate.models.rbm.encode import PatchEncoder, RBMEncoder
 from striate.preprocess import Preprocessor
 from striate.train.checkpoint import write_tensors
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 _FILE = "encoder.safetensors"
+
+
+@dataclass(frozen=True)
+class Parts:
+    """A model without its preprocessing: RBMs, the lowest first."""
+
+    rbms: tuple[RBM, ...]
+
+    def filters(self) -> Tensor:
+        """The top layer's filters in the space of the preprocessed pictures, (units, pixels).
+
+        Those of a deeper layer are sums of the filters below it, weighted by its weights.
+        """
+        filters = self.rbms[-1].weights
+        for rbm in reversed(self.rbms[:-1]):
+            filters = filters @ rbm.weights
+        return filters
 
 
 @dataclass(frozen=True)
 class TrainedModel:
     """What encoder.safetensors holds: a model, its preprocessing, and the shape of the pictures it was trained on."""
 
-    rbm: RBM
+    parts: Parts
     preprocessor: Preprocessor
     image_shape: tuple[int, int, int]
     description: dict[str, Any]
 
+    @property
+    def rbm(self) -> RBM:
+        """The top RBM."""
+        return self.parts.rbms[-1]
+
+    def lower(self, kind: str) -> TrainedModel:
+        """The finished layers that a model of a kind stands on."""
+        return TrainedModel(Parts(self.parts.rbms[:-1]), self.preprocessor, self.image_shape, self.description)
+
     def encoder(self, image_shape: tuple[int, int, int] | None = None) -> Encoder:
         """The model as an encoder; a patch model reads pictures of any shape its patches fit into."""
         if self.preprocessor.settings.patch is None:
-            return RBMEncoder(self.preprocessor, [self.rbm])
+            return RBMEncoder(self.preprocessor, self.parts.rbms)
         return PatchEncoder(self.preprocessor, self.rbm, image_shape or self.image_shape)
 
 
-def save_model(run: Path, rbm: RBM, preprocessor: Preprocessor, image_shape: tuple[int, int, int], name: str) -> None:
+def save_model(run: Path, parts: Parts, preprocessor: Preprocessor, image_shape: tuple[int, int, int], name: str) -> None:
     """Write encoder.safetensors into a run: tensors of model and preprocessing, everything else in its header."""
     description = {
         "format": "striate-encoder",
         "version": FORMAT_VERSION,
         "name": name,
-        "kind": "rbm",
-        "model": rbm.describe(),
+        "layers": [rbm.describe() for rbm in parts.rbms],
         "preprocess": preprocessor.describe(),
         "image_shape": list(image_shape),
     }
-    tensors = {f"model.{key}": tensor for key, tensor in rbm.state().items()}
-    tensors |= {f"preprocess.{key}": tensor for key, tensor in preprocessor.state().items()}
+    tensors = {f"preprocess.{key}": tensor for key, tensor in preprocessor.state().items()}
+    for level, rbm in enumerate(parts.rbms):
+        tensors |= {f"layers.{level}.{key}": tensor for key, tensor in rbm.state().items()}
     write_tensors(run / _FILE, tensors, {"striate": json.dumps(description)})
 
 
@@ -74,8 +100,9 @@ def load_model(run: str | Path) -> TrainedModel:
     if description.get("version") != FORMAT_VERSION:
         raise BadInput(f"{file} is of version {description.get('version')}, this Striate reads version {FORMAT_VERSION}")
     channels, height, width = description["image_shape"]
+    rbms = (RBM.restore(layer, _part(tensors, f"layers.{level}.")) for level, layer in enumerate(description["layers"]))
     return TrainedModel(
-        RBM.restore(description["model"], _part(tensors, "model.")),
+        Parts(tuple(rbms)),
         Preprocessor.restore(description["preprocess"], _part(tensors, "preprocess.")),
         (channels, height, width),
         description,

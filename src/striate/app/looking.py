@@ -16,6 +16,7 @@ from striate.app.load import TrainedModel, load_model
 from striate.errors import BadInput
 from striate.images import ImageStore
 from striate.measure import FilterFits, fit_filters
+from striate.models.rbm import DeepBeliefNet
 from striate.show import Figure, Report, Section, Table, filter_sheet, pair_sheet, png_bytes, render
 from striate.show import figures as draw
 from striate.train.checkpoint import read_json, write_text
@@ -48,7 +49,7 @@ def look(run: Path) -> Looked:
         BadInput: no run with a model is there.
     """
     model = load_model(run)
-    weights = model.rbm.weights
+    weights = model.parts.filters()
     if len(weights) > _FITTED:
         weights = weights[torch.linspace(0, len(weights) - 1, _FITTED).long()]
     return Looked(run, model, fit_filters(weights.view(-1, *model.preprocessor.shape)))
@@ -58,9 +59,10 @@ def filter_sheets(looked: Looked) -> dict[str, bytes]:
     """PNGs of the filters: as the model holds them, and dewhitened into pixels where the data was whitened."""
     model = looked.model
     shape = model.preprocessor.shape
-    sheets = {"filters": png_bytes(filter_sheet(model.rbm.weights.view(-1, *shape).numpy()))}
+    filters = model.parts.filters()
+    sheets = {"filters": png_bytes(filter_sheet(filters.view(-1, *shape).numpy()))}
     if model.preprocessor.settings.kind == "whiten":
-        pictures = model.preprocessor.filters_to_pixels(_some(model.rbm.weights, 400))
+        pictures = model.preprocessor.filters_to_pixels(_some(filters, 400))
         sheets["filters-dewhitened"] = png_bytes(filter_sheet(pictures.numpy()))
     return sheets
 
@@ -91,15 +93,15 @@ def sample_pictures(looked: Looked, count: int) -> np.ndarray | None:
 def reconstructions(looked: Looked, pictures: np.ndarray) -> bytes:
     """Pictures above what the model makes of them in one step of means."""
     rows = looked.model.preprocessor.apply(pictures)
-    rbm = looked.model.rbm
-    rebuilt = looked.model.preprocessor.invert(rbm.visible_mean(rbm.hidden_mean(rows)))
+    net = DeepBeliefNet(looked.model.parts.rbms)
+    rebuilt = looked.model.preprocessor.invert(net.down(net.up(rows)[-1]))
     return png_bytes(pair_sheet(pictures.astype(np.float32), rebuilt.numpy()))
 
 
 def mean_activities(looked: Looked, pictures: np.ndarray) -> np.ndarray:
     """Each hidden unit's mean activity over pictures, (hidden,)."""
     rows = looked.model.preprocessor.apply(pictures)
-    return looked.model.rbm.hidden_mean(rows).mean(dim=0).numpy()
+    return DeepBeliefNet(looked.model.parts.rbms).up(rows)[-1].mean(dim=0).numpy()
 
 
 def shares_over_time(run: Path, looked: Looked) -> tuple[list[int], dict[str, list[float]], list[tuple[int, np.ndarray]]]:

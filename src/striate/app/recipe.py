@@ -61,6 +61,8 @@ class RBMGroup(_Strict):
     """One restricted Boltzmann machine."""
 
     kind: Literal["rbm"] = "rbm"
+    below: Path | None = Field(None, description="a run whose activities this layer is trained on: a deep belief net")
+    transpose: bool = Field(False, description="start from the layer below upside down; `hidden` then follows from it")
     visible: Literal["gaussian", "bernoulli"] = "gaussian"
     hidden: int = Field(256, ge=1)
     sigma: float = Field(1.0, gt=0, description="standard deviation of Gaussian visible units, in data units")

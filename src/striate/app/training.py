@@ -16,7 +16,7 @@ import torch
 from safetensors.torch import load_file
 
 import striate
-from striate.app.build import Experiment, build, open_store
+from striate.app.build import Experiment, Resumed, build, open_store
 from striate.app.load import load_model, save_model
 from striate.app.recipe import Recipe, check_recipe
 from striate.app.screen import Screen, Task
@@ -24,8 +24,9 @@ from striate.app.yaml import dump_yaml, read_yaml
 from striate.errors import BadInput, Interrupted, StriateError
 from striate.files import full_disk, is_full_disk
 from striate.preprocess import Preprocessor
-from striate.train import ContrastiveLearner, Hooks, Run, save_start, train
+from striate.train import Hooks, Run, save_start, train
 from striate.train.checkpoint import read_json, write_tensors, write_text
+from striate.train.learner import Learner
 from striate.train.run import machine, read_metrics
 
 # Enough filters for a sheet and for stable shares of edges, points and noise (standard error 2.5 points at most).
@@ -47,7 +48,7 @@ def new_run(recipe: Recipe, path: Path, screen: Screen, init: Path | None = None
     run = Run(path, recipe.train.keep)
     write_text(path / "recipe.yaml", dump_yaml(_resolved(experiment).model_dump(mode="json")))
     save_preprocessor(path, experiment.preprocessor)
-    save_start(experiment.learner, run)
+    save_start(experiment.subject.learner, run)
     _save_model(experiment, run)
     # Comes last and makes it a run: what is killed before this line is begun anew, after it resumed.
     run.describe(
@@ -83,9 +84,8 @@ def resume_run(path: Path, screen: Screen, store: Path | None = None) -> dict[st
             f"{described['store_digest'][:12]}): begin a new run, with --init {path} to start from its weights"
         )
     preprocessor = Preprocessor.restore(read_json(path / "preprocessor.json"), load_file(path / "preprocessor.safetensors"))
-    # Its numbers come from the checkpoint; this gives the shape without training a patch model for the start again.
-    rbm = load_model(path).rbm
-    experiment = build(recipe, screen.say, preprocessor=preprocessor, streamed=described["streamed"], rbm=rbm)
+    # Its numbers come from the checkpoint; the model gives the shapes without training a patch model for the start again.
+    experiment = build(recipe, screen.say, Resumed(load_model(path), preprocessor, described["streamed"]))
     return _train(experiment, Run(path, recipe.train.keep), screen)
 
 
@@ -116,17 +116,16 @@ def save_preprocessor(path: Path, preprocessor: Preprocessor) -> None:
 
 def _take_weights(experiment: Experiment, init: Path) -> None:
     known = load_model(init).rbm.state()
-    own = experiment.learner.rbm.state()
-    for name, tensor in own.items():
+    for name, tensor in experiment.subject.weights().items():
         if name not in known or known[name].shape != tensor.shape:
             found = tuple(known[name].shape) if name in known else "none"
             raise BadInput(f"--init {init}: its {name} has shape {found}, this model's is {tuple(tensor.shape)}")
         tensor.copy_(known[name])
-    experiment.learner.refresh()
+    experiment.subject.refresh()
 
 
 def _train(experiment: Experiment, run: Run, screen: Screen) -> dict[str, Any]:
-    learner = experiment.learner
+    learner = experiment.subject.learner
     screen.say(_headline(experiment))
     begun = time.monotonic()
     total = experiment.loop.total_steps * experiment.recipe.train.batch_size
@@ -189,7 +188,7 @@ def _locked(run: Run) -> Iterator[None]:
 
 
 @contextmanager
-def _recorded(run: Run, learner: ContrastiveLearner) -> Iterator[None]:
+def _recorded(run: Run, learner: Learner) -> Iterator[None]:
     """Keep in run.json and log.txt how it ended, whatever way that was."""
     run.describe(status="running")
     try:
@@ -220,15 +219,14 @@ def _note_end(run: Run, status: str, line: str, **fields: object) -> None:
 
 
 def _dtype_name(experiment: Experiment) -> str:
-    return "bf16" if experiment.learner.dtype == torch.bfloat16 else "fp32"
+    return "bf16" if experiment.subject.learner.dtype == torch.bfloat16 else "fp32"
 
 
 def _headline(experiment: Experiment) -> str:
     train_group = experiment.recipe.train
-    hidden, visible = experiment.learner.rbm.weights.shape
     return (
-        f"{experiment.recipe.name}: {visible} visible x {hidden} hidden units, {len(experiment.store):,} pictures, "
-        f"{len(experiment.rows):,} rows, {train_group.epochs:g} epochs = {experiment.loop.total_steps:,} steps of "
+        f"{experiment.recipe.name}: {experiment.subject.title}, {len(experiment.store):,} pictures, "
+        f"{len(experiment.subject.rows):,} rows, {train_group.epochs:g} epochs = {experiment.loop.total_steps:,} steps of "
         f"{train_group.batch_size}, {experiment.device} in {_dtype_name(experiment)}, {torch.get_num_threads()} threads"
         f"{', streamed from disk' if experiment.streamed else ''}"
     )
@@ -236,7 +234,7 @@ def _headline(experiment: Experiment) -> str:
 
 def _snapshot(experiment: Experiment, run: Run, step: int) -> None:
     """Keep some filters as the model holds them, always the same units, (k, c, h, w)."""
-    weights = experiment.learner.rbm.weights
+    weights = experiment.subject.filters()
     units = torch.linspace(0, len(weights) - 1, min(_SNAPSHOT_FILTERS, len(weights))).long().to(weights.device)
     run.snapshots.mkdir(exist_ok=True)
     pictures = weights[units].view(-1, *experiment.preprocessor.shape)
@@ -244,8 +242,7 @@ def _snapshot(experiment: Experiment, run: Run, step: int) -> None:
 
 
 def _save_model(experiment: Experiment, run: Run) -> None:
-    rbm = experiment.learner.rbm.to("cpu")
-    save_model(run.path, rbm, experiment.preprocessor, experiment.store.shape, experiment.recipe.name)
+    save_model(run.path, experiment.subject.parts(), experiment.preprocessor, experiment.store.shape, experiment.recipe.name)
 
 
 @contextmanager

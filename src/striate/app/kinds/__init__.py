@@ -1,0 +1,8 @@
+"""Kinds of models that recipes can name: how each is started, trained and kept. A new kind is a file here and a line below."""
+
+from striate.app.kinds.kind import Kind as Kind
+from striate.app.kinds.kind import Prepared as Prepared
+from striate.app.kinds.kind import Subject as Subject
+from striate.app.kinds.rbm import build_rbm
+
+KINDS: dict[str, Kind] = {"rbm": build_rbm}

@@ -1,0 +1,96 @@
+"""What a kind of model is to the edge: from prepared rows to something that learns, can be kept, and can be looked at."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from striate.app.load import Parts
+from striate.app.recipe import Recipe, TrainGroup
+from striate.preprocess import Preprocessor
+from striate.train import ScheduleSettings
+from striate.train.batches import Rows
+from striate.train.learner import Learner
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Everything decided before the model.
+
+    Attributes:
+        recipe: checked.
+        preprocessor: fitted.
+        rows: what the model sees: preprocessed pictures or patches, or activities of the layers below.
+        labels: int64 (rows,), -1 where there is none; None for patches.
+        classes: number of classes of the store.
+        below: finished layers beneath the one to be trained.
+        device: where to train.
+        total_steps: of the whole run.
+        say: told what is being done.
+    """
+
+    recipe: Recipe
+    preprocessor: Preprocessor
+    rows: Rows
+    labels: Tensor | None
+    classes: int
+    below: Parts
+    device: torch.device
+    total_steps: int
+    say: Say
+
+
+class DtypedLearner(Learner, Protocol):
+    """A learner that knows its products' format."""
+
+    dtype: torch.dtype
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A model in training, as the edge sees it.
+
+    Attributes:
+        learner: trains it.
+        rows: its training data; the prepared ones, or those with labels beside them.
+        parts: the model as it stands, on the CPU.
+        filters: its filters in the space of the preprocessed pictures, (units, pixels).
+        weights: those that `--init` may set, by name; changed in place.
+        refresh: to be called after that.
+        title: its size in words.
+    """
+
+    learner: DtypedLearner
+    rows: Rows
+    parts: Callable[[], Parts]
+    filters: Callable[[], Tensor]
+    weights: Callable[[], dict[str, Tensor]]
+    refresh: Callable[[], None]
+    title: str
+
+
+class Kind(Protocol):
+    """Builds a subject; ``resumed`` holds a run's own model, for its shapes."""
+
+    def __call__(self, prepared: Prepared, resumed: Parts | None) -> Subject:
+        """Build it."""
+        ...
+
+
+def schedule_settings(group: TrainGroup) -> ScheduleSettings:
+    """The recipe's group as the schedule's settings."""
+    return ScheduleSettings(
+        learning_rate=group.learning_rate,
+        shape=group.schedule,
+        hold=group.hold,
+        warmup_steps=group.warmup_steps,
+        momentum=group.momentum,
+        initial_momentum=group.initial_momentum,
+        momentum_steps=group.momentum_steps,
+    )

@@ -61,6 +61,8 @@ def test_one_batch_is_made_ahead_and_no_more() -> None:
     asked = []
 
     class Counted:
+        in_memory = False
+
         def __len__(self) -> int:
             return 1000
 

@@ -199,6 +199,8 @@ def test_checkpoints_come_by_the_clock(tmp_path: Path) -> None:
 class _Blowing:
     """Gives 0.5, then what it is told to, from a step on."""
 
+    finished = False
+
     def __init__(self, value: float, at: int, norm: float = 1.0) -> None:
         self.step_number, self._value, self._at, self._norm = 0, value, at, norm
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -29,7 +30,7 @@ class Experiment:
     store: ImageStore
     preprocessor: Preprocessor
     subject: Subject
-    batches: Batches
+    batches: Batches[Any]
     loop: LoopSettings
     device: torch.device
     streamed: bool
@@ -161,7 +162,9 @@ def _pictures(store: ImageStore, patches: np.ndarray | None, count: int):  # typ
     return batches_of(patches if patches is not None else _First(store, count))
 
 
-def _rows(pre: Preprocessor, below: Parts, store: ImageStore, patches: np.ndarray | None, total: int, streamed: bool) -> Rows:
+def _rows(
+    pre: Preprocessor, below: Parts, store: ImageStore, patches: np.ndarray | None, total: int, streamed: bool
+) -> Rows[Tensor]:
     pictures = patches if patches is not None else _First(store, total)
 
     def seen(batch: np.ndarray) -> Tensor:

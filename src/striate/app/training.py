@@ -188,7 +188,7 @@ def _locked(run: Run) -> Iterator[None]:
 
 
 @contextmanager
-def _recorded(run: Run, learner: Learner) -> Iterator[None]:
+def _recorded(run: Run, learner: Learner[Any]) -> Iterator[None]:
     """Keep in run.json and log.txt how it ended, whatever way that was."""
     run.describe(status="running")
     try:

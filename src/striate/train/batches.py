@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Protocol
+from typing import Generic, NamedTuple, Protocol, Self, TypeVar
 
 import numpy as np
 import torch
@@ -14,18 +14,48 @@ from striate.draws import generator
 from striate.errors import BadInput
 
 
-class Rows(Protocol):
-    """Training data: float32 rows by position."""
+class Labelled(NamedTuple):
+    """Rows with their classes, int64 (rows,)."""
+
+    rows: Tensor
+    labels: Tensor
+
+    def to(self, device: torch.device | str, /) -> Labelled:
+        """Both elsewhere."""
+        return Labelled(self.rows.to(device), self.labels.to(device))
+
+
+class Batch(Protocol):
+    """What a step takes: a tensor of rows, or rows with labels."""
+
+    def to(self, device: torch.device | str, /) -> Self:
+        """The same elsewhere."""
+        ...
+
+
+B = TypeVar("B", bound=Batch)
+_B_co = TypeVar("_B_co", bound=Batch, covariant=True)
+
+
+class Rows(Protocol[_B_co]):
+    """Training data: float32 rows by position, with labels beside them for models that are told what they see."""
+
+    @property
+    def in_memory(self) -> bool:
+        """Whether taking rows is a matter of microseconds."""
+        ...
 
     def __len__(self) -> int: ...
 
-    def take(self, positions: np.ndarray) -> Tensor:
+    def take(self, positions: np.ndarray) -> _B_co:
         """Rows (len(positions), dim)."""
         ...
 
 
 class MemoryRows:
     """Rows that fit in memory, preprocessed once."""
+
+    in_memory = True
 
     def __init__(self, rows: Tensor) -> None:
         self._rows = rows
@@ -47,6 +77,8 @@ class StreamedRows:
         count: how many of the pictures to use.
     """
 
+    in_memory = False
+
     def __init__(self, pictures: object, apply: Callable[[np.ndarray], Tensor], count: int) -> None:
         self._pictures = pictures
         self._apply = apply
@@ -60,7 +92,29 @@ class StreamedRows:
         return self._apply(self._pictures[positions])  # type: ignore[index]
 
 
-class Batches:
+class LabelledRows:
+    """Some rows with their labels.
+
+    Args:
+        rows: all rows.
+        labels: int64, of all rows.
+        positions: those to use.
+    """
+
+    def __init__(self, rows: Rows[Tensor], labels: Tensor, positions: np.ndarray) -> None:
+        self._rows, self._labels, self._positions = rows, labels, positions
+        self.in_memory = rows.in_memory
+
+    def __len__(self) -> int:
+        return len(self._positions)
+
+    def take(self, positions: np.ndarray) -> Labelled:
+        """Rows (len(positions), dim) and labels (len(positions),)."""
+        chosen = self._positions[positions]
+        return Labelled(self._rows.take(chosen), self._labels[torch.from_numpy(chosen)])
+
+
+class Batches(Generic[B]):
     """An endless sequence of minibatches; batch number s is the same whenever and wherever it is asked for.
 
     Every epoch is a permutation of its own; what is left over at its end (fewer rows than a batch) is dropped.
@@ -69,15 +123,15 @@ class Batches:
         BadInput: fewer rows than a batch.
     """
 
-    def __init__(self, rows: Rows, batch_size: int, seed: int, device: torch.device | str = "cpu") -> None:
+    def __init__(self, rows: Rows[B], batch_size: int, seed: int, device: torch.device | str = "cpu") -> None:
         if not 1 <= batch_size <= len(rows):
             raise BadInput(f"train.batch_size must be from 1 to the {len(rows)} pictures there are, found {batch_size}")
         self._rows, self._size, self._seed, self._device = rows, batch_size, seed, device
         self.steps_per_epoch = len(rows) // batch_size
 
-    def starting_at(self, step: int) -> Iterator[Tensor]:
+    def starting_at(self, step: int) -> Iterator[B]:
         """Batches from this step on; streamed ones are read while the one before is used."""
-        if isinstance(self._rows, MemoryRows):
+        if self._rows.in_memory:
             # Gathering takes microseconds; a second thread would only take a core from the products (1.3 ms a step).
             yield from map(self._batch, self._positions(step))
             return
@@ -97,5 +151,5 @@ class Batches:
                 yield permutation[number * self._size : (number + 1) * self._size]
             epoch, within = epoch + 1, 0
 
-    def _batch(self, positions: np.ndarray) -> Tensor:
+    def _batch(self, positions: np.ndarray) -> B:
         return self._rows.take(positions).to(self._device)

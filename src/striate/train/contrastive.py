@@ -99,6 +99,11 @@ class ContrastiveLearner:
         self._chains: Tensor | None = None
         self._rooms: _Workspace | None = None
 
+    @property
+    def finished(self) -> bool:
+        """Never: how long to train is the recipe's."""
+        return False
+
     def step(self, batch: Tensor) -> dict[str, Tensor]:
         """One update from visible data (batch, visible), float32, in data units.
 

@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from torch import Tensor
 
+B_contra = TypeVar("B_contra", contravariant=True)
 
-class Learner(Protocol):
+
+class Learner(Protocol[B_contra]):
     """A model in training."""
 
     step_number: int
     """Updates made so far."""
 
-    def step(self, batch: Tensor) -> dict[str, Tensor]:
-        """One update from rows (batch, visible); metrics as 0-d tensors that need not be waited for."""
+    @property
+    def finished(self) -> bool:
+        """Whether more steps would be of no use (early stopping)."""
+        ...
+
+    def step(self, batch: B_contra) -> dict[str, Tensor]:
+        """One update from rows (batch, visible), or from rows with labels; metrics as 0-d tensors, not yet waited for."""
         ...
 
     def diagnose(self) -> dict[str, float]:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from striate.errors import BadInput, Diverged, Interrupted
-from striate.train.batches import Batches
+from striate.train.batches import B, Batches
 from striate.train.learner import Learner
 from striate.train.monitor import Monitor
 from striate.train.run import Run
@@ -77,12 +77,12 @@ class Window:
         return {"steps": self.steps, "sums": {name: float(value) for name, value in self._sums.items()}}
 
 
-def save_start(learner: Learner, run: Run) -> None:
+def save_start(learner: Learner[B], run: Run) -> None:
     """Save the state before the first step, which `train` takes up; from here on the run can be killed and resumed."""
     run.checkpoints.save(learner.step_number, learner.state(), _Clock().state(Window(), Monitor()))
 
 
-def train(learner: Learner, batches: Batches, run: Run, settings: LoopSettings, hooks: Hooks) -> None:
+def train(learner: Learner[B], batches: Batches[B], run: Run, settings: LoopSettings, hooks: Hooks) -> None:
     """Train from the run's newest checkpoint to the end, or until stopped.
 
     Raises:
@@ -102,13 +102,13 @@ def train(learner: Learner, batches: Batches, run: Run, settings: LoopSettings, 
     try:
         if learner.step_number in settings.snapshot_steps:
             hooks.snapshot(learner.step_number)
-        if learner.step_number >= settings.total_steps:
+        if learner.step_number >= settings.total_steps or learner.finished:
             hooks.saved()
             return
         for batch in batches.starting_at(learner.step_number):
             window.add(learner.step(batch))
             step = learner.step_number
-            last, stop = step >= settings.total_steps, hooks.stop()
+            last, stop = step >= settings.total_steps or learner.finished, hooks.stop()
             if step % settings.log_every == 0 or last:
                 window = _log(window, learner, batches, run, monitor, clock, hooks)
             if step in settings.snapshot_steps:
@@ -124,7 +124,7 @@ def train(learner: Learner, batches: Batches, run: Run, settings: LoopSettings, 
         raise Diverged(f"{error}; the checkpoint of step {run.checkpoints.steps()[-1]} in {run.path} is kept") from None
 
 
-def _take_up(learner: Learner, run: Run, hooks: Hooks) -> tuple[Window, Monitor, _Clock]:
+def _take_up(learner: Learner[B], run: Run, hooks: Hooks) -> tuple[Window, Monitor, _Clock]:
     checkpoint, warnings = run.checkpoints.newest()
     if checkpoint is None:
         raise BadInput(f"{run.path} holds no whole checkpoint: {'; '.join(warnings) or 'there is none'}; begin a new run")
@@ -135,7 +135,9 @@ def _take_up(learner: Learner, run: Run, hooks: Hooks) -> tuple[Window, Monitor,
     return Window(state["window"]), Monitor(state["reference"]), _Clock(float(state["seconds"]))
 
 
-def _log(window: Window, learner: Learner, batches: Batches, run: Run, monitor: Monitor, clock: _Clock, hooks: Hooks) -> Window:
+def _log(
+    window: Window, learner: Learner[B], batches: Batches[B], run: Run, monitor: Monitor, clock: _Clock, hooks: Hooks
+) -> Window:
     """Check and write the averages of a window; returns the next one."""
     step = learner.step_number
     metrics = {**window.means(), **learner.diagnose()}

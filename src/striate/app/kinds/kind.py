@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -37,7 +37,7 @@ class Prepared:
 
     recipe: Recipe
     preprocessor: Preprocessor
-    rows: Rows
+    rows: Rows[Tensor]
     labels: Tensor | None
     classes: int
     below: Parts
@@ -46,7 +46,7 @@ class Prepared:
     say: Say
 
 
-class DtypedLearner(Learner, Protocol):
+class DtypedLearner(Learner[Any], Protocol):
     """A learner that knows its products' format."""
 
     dtype: torch.dtype
@@ -67,7 +67,7 @@ class Subject:
     """
 
     learner: DtypedLearner
-    rows: Rows
+    rows: Rows[Any]
     parts: Callable[[], Parts]
     filters: Callable[[], Tensor]
     weights: Callable[[], dict[str, Tensor]]

@@ -107,14 +107,16 @@ def _on_top(prepared: Prepared, model: RBMGroup) -> RBM:
     return transposed(below)
 
 
-def _mean_of_binary_data(rows: Rows) -> Tensor:
+def _mean_of_binary_data(rows: Rows[Tensor]) -> Tensor:
     sample = rows.take(np.arange(min(len(rows), _SAMPLE)))
     if float(sample.min()) < 0 or float(sample.max()) > 1:
         raise BadInput("model.visible=bernoulli needs data from 0 to 1: set preprocess.kind=scale")
     return sample.mean(dim=0)
 
 
-def _from_patches(recipe: Recipe, model: RBMGroup, start: StartSettings, pre: Preprocessor, rows: Rows, say: Say) -> RBM:
+def _from_patches(
+    recipe: Recipe, model: RBMGroup, start: StartSettings, pre: Preprocessor, rows: Rows[Tensor], say: Say
+) -> RBM:
     """Train an RBM on patches of the preprocessed pictures, then tile the picture with copies of it."""
     channels, height, width = pre.shape
     patches = _patch_rows(rows, pre.shape, start, recipe.seed)
@@ -144,7 +146,7 @@ def _from_patches(recipe: Recipe, model: RBMGroup, start: StartSettings, pre: Pr
     return tile_rbm(learner.rbm, (channels, start.patch, start.patch), (height, width), start.stride, start.scale)
 
 
-def _patch_rows(rows: Rows, shape: tuple[int, int, int], start: StartSettings, seed: int) -> Tensor:
+def _patch_rows(rows: Rows[Tensor], shape: tuple[int, int, int], start: StartSettings, seed: int) -> Tensor:
     """Windows of preprocessed pictures, (patches, channels * patch * patch)."""
     channels, height, width = shape
     size = start.patch

@@ -12,7 +12,8 @@ from sklearn.metrics import log_loss
 from striate.errors import BadInput
 from striate.measure import probe
 from striate.measure.intervals import wilson
-from striate.measure.logistic import fit_logistic
+from striate.measure.logistic import _standardising, fit_logistic
+from striate.measure.logistic_descent import descend
 
 
 @pytest.mark.parametrize("l2", [0.1, 0.003])
@@ -30,6 +31,26 @@ def test_the_objective_is_scikit_learns_at_its_optimum(l2: float) -> None:
     raw = torch.softmax(ours.scores(torch.tensor(x).float()), dim=1).numpy()
     penalty = l2 / 2 * ((ours.weights.numpy() * np.where(np.isinf(deviation), 0, deviation)) ** 2).sum()
     assert log_loss(y, raw) + penalty == pytest.approx(best, rel=1e-3)
+
+
+@pytest.mark.parametrize(("l2", "dtype"), [(0.1, torch.float32), (0.1, torch.bfloat16), (0.02, torch.bfloat16)])
+def test_minibatches_come_within_a_percent_of_the_optimum(l2: float, dtype: torch.dtype) -> None:
+    """On 20,000 correlated rows of which one feature is constant and one is a thousand times larger than the others."""
+    random = np.random.default_rng(0)
+    mixing = random.standard_normal((40, 60)) / 6
+    x = (random.standard_normal((20_000, 40)) @ mixing) + 0.3 * random.standard_normal((20_000, 60))
+    y = torch.tensor((x @ random.standard_normal((60, 4)) + random.gumbel(size=(20_000, 4))).argmax(axis=1))
+    x[:, 7] = 3.0
+    x[:, 8] *= 1000
+    features = torch.tensor(x).to(dtype)
+    best = fit_logistic(features, y, 4, l2, iterations=400)
+    mean, deviation = _standardising(features)
+    weights, bias = descend(features, y, mean, deviation, 4, l2)
+    rows = (features.float() - mean) / deviation
+    loss = float(torch.nn.functional.cross_entropy(rows @ weights.t() + bias, y) + l2 / 2 * weights.square().sum())
+    assert best.loss - 1e-4 < loss < 1.01 * best.loss
+    assert best.loss < 0.95 * np.log(4)
+    assert torch.equal(descend(features, y, mean, deviation, 4, l2)[0], weights)
 
 
 def test_wilson_interval_holds_its_level() -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from torch import Tensor
 from striate.app.kinds import KINDS, Prepared, Subject
 from striate.app.kinds.kind import Say
 from striate.app.load import Parts, TrainedModel, load_model
-from striate.app.recipe import Recipe
+from striate.app.recipe import NetGroup, Recipe
 from striate.compute import choose_device
 from striate.errors import BadInput
 from striate.images import ImageStore
@@ -53,6 +54,7 @@ def build(recipe: Recipe, say: Say, resumed: Resumed | None = None) -> Experimen
     """
     store = open_store(recipe)
     device = choose_device(recipe.device)
+    kind = KINDS[recipe.model.kind]
     below = _below(recipe, store, resumed)
     recipe = _preprocessed_as_below(recipe, below)
     count = min(len(store), recipe.data.limit or len(store))
@@ -62,7 +64,7 @@ def build(recipe: Recipe, say: Say, resumed: Resumed | None = None) -> Experimen
         say(f"fitting {recipe.preprocess.kind} on {len(patches) if patches is not None else count:,} pictures")
         preprocessor = Preprocessor.fit(_pictures(store, patches, count), preprocess_settings(recipe))
     total = len(patches) if patches is not None else count
-    layers = below.parts if below else Parts(())
+    layers = below.parts if below and kind.on_activities else Parts()
     width = layers.rbms[-1].num_hidden if layers.rbms else preprocessor.dim
     streamed = resumed.streamed if resumed else total * width * 4 > recipe.train.memory_gb * 2**30
     if layers.rbms and not streamed:
@@ -74,12 +76,12 @@ def build(recipe: Recipe, say: Say, resumed: Resumed | None = None) -> Experimen
         _rows(preprocessor, layers, store, patches, total, streamed),
         None if patches is not None else torch.from_numpy(store.labels[:count].astype(np.int64)),
         len(store.class_names),
-        layers,
+        below.parts if below else Parts(),
         device,
         total_steps,
         say,
     )
-    subject = KINDS[recipe.model.kind](prepared, resumed.model.parts if resumed else None)
+    subject = kind.build(prepared, resumed.model.parts if resumed else None)
     loop = LoopSettings(
         total_steps,
         recipe.train.log_every,
@@ -91,15 +93,19 @@ def build(recipe: Recipe, say: Say, resumed: Resumed | None = None) -> Experimen
 
 
 def _below(recipe: Recipe, store: ImageStore, resumed: Resumed | None) -> TrainedModel | None:
-    """The finished layers a model stands on; a resumed run has its own copy of them."""
-    if recipe.model.below is None:
+    """The finished layers a model starts from; a resumed run has its own copy of those it still needs."""
+    model = recipe.model
+    named = model.below or (Path(model.layers[0].rpartition(":")[0]) if isinstance(model, NetGroup) and model.layers else None)
+    if named is None:
         return None
-    model = load_model(recipe.model.below) if resumed is None else resumed.model.lower(recipe.model.kind)
-    if model.preprocessor.settings.patch is not None:
-        raise BadInput(f"model.below={recipe.model.below} sees patches: a layer above needs a model of whole pictures")
-    if model.image_shape != store.shape:
-        raise BadInput(f"model.below={recipe.model.below} takes pictures {model.image_shape}, {store.path} holds {store.shape}")
-    return model
+    if resumed is not None:
+        return replace(resumed.model, parts=Parts(resumed.model.parts.rbms[:-1]))
+    found = load_model(named)
+    if found.preprocessor.settings.patch is not None:
+        raise BadInput(f"{named} sees patches: layers above it need a model of whole pictures")
+    if found.image_shape != store.shape:
+        raise BadInput(f"{named} takes pictures {found.image_shape}, {store.path} holds {store.shape}")
+    return found
 
 
 def _preprocessed_as_below(recipe: Recipe, below: TrainedModel | None) -> Recipe:

@@ -12,6 +12,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from striate.errors import BadInput
+from striate.models.classifier import LogisticNet, NetEncoder
 from striate.models.encoder import Encoder
 from striate.models.rbm import RBM
 from striate.models.rbm.encode import PatchEncoder, RBMEncoder
@@ -24,15 +25,18 @@ _FILE = "encoder.safetensors"
 
 @dataclass(frozen=True)
 class Parts:
-    """A model without its preprocessing: RBMs, the lowest first."""
+    """A model without its preprocessing: RBMs, the lowest first, or a net."""
 
-    rbms: tuple[RBM, ...]
+    rbms: tuple[RBM, ...] = ()
+    net: LogisticNet | None = None
 
     def filters(self) -> Tensor:
-        """The top layer's filters in the space of the preprocessed pictures, (units, pixels).
+        """Filters in the space of the preprocessed pictures, (units, pixels): the top RBM's, a net's lowest layer's.
 
-        Those of a deeper layer are sums of the filters below it, weighted by its weights.
+        Those of a deeper RBM are sums of the filters below it, weighted by its weights.
         """
+        if self.net is not None:
+            return self.net.weights[0]
         filters = self.rbms[-1].weights
         for rbm in reversed(self.rbms[:-1]):
             filters = filters @ rbm.weights
@@ -50,15 +54,19 @@ class TrainedModel:
 
     @property
     def rbm(self) -> RBM:
-        """The top RBM."""
-        return self.parts.rbms[-1]
+        """The top RBM.
 
-    def lower(self, kind: str) -> TrainedModel:
-        """The finished layers that a model of a kind stands on."""
-        return TrainedModel(Parts(self.parts.rbms[:-1]), self.preprocessor, self.image_shape, self.description)
+        Raises:
+            BadInput: it is a net.
+        """
+        if not self.parts.rbms:
+            raise BadInput(f"{self.description['name']} is a net: expected a run of RBMs")
+        return self.parts.rbms[-1]
 
     def encoder(self, image_shape: tuple[int, int, int] | None = None) -> Encoder:
         """The model as an encoder; a patch model reads pictures of any shape its patches fit into."""
+        if self.parts.net is not None:
+            return NetEncoder(self.preprocessor, self.parts.net)
         if self.preprocessor.settings.patch is None:
             return RBMEncoder(self.preprocessor, self.parts.rbms)
         return PatchEncoder(self.preprocessor, self.rbm, image_shape or self.image_shape)
@@ -77,6 +85,8 @@ def save_model(run: Path, parts: Parts, preprocessor: Preprocessor, image_shape:
     tensors = {f"preprocess.{key}": tensor for key, tensor in preprocessor.state().items()}
     for level, rbm in enumerate(parts.rbms):
         tensors |= {f"layers.{level}.{key}": tensor for key, tensor in rbm.state().items()}
+    if parts.net is not None:
+        tensors |= {f"net.{key}": tensor for key, tensor in parts.net.state().items()}
     write_tensors(run / _FILE, tensors, {"striate": json.dumps(description)})
 
 
@@ -101,8 +111,9 @@ def load_model(run: str | Path) -> TrainedModel:
         raise BadInput(f"{file} is of version {description.get('version')}, this Striate reads version {FORMAT_VERSION}")
     channels, height, width = description["image_shape"]
     rbms = (RBM.restore(layer, _part(tensors, f"layers.{level}.")) for level, layer in enumerate(description["layers"]))
+    net = _part(tensors, "net.")
     return TrainedModel(
-        Parts(tuple(rbms)),
+        Parts(tuple(rbms), LogisticNet.restore(net) if net else None),
         Preprocessor.restore(description["preprocess"], _part(tensors, "preprocess.")),
         (channels, height, width),
         description,

@@ -101,7 +101,9 @@ def reconstructions(looked: Looked, pictures: np.ndarray) -> bytes:
 def mean_activities(looked: Looked, pictures: np.ndarray) -> np.ndarray:
     """Each hidden unit's mean activity over pictures, (hidden,)."""
     rows = looked.model.preprocessor.apply(pictures)
-    return DeepBeliefNet(looked.model.parts.rbms).up(rows)[-1].mean(dim=0).numpy()
+    parts = looked.model.parts
+    layers = parts.net.hidden(rows) if parts.net is not None else DeepBeliefNet(parts.rbms).up(rows)
+    return layers[-1].mean(dim=0).numpy()
 
 
 def shares_over_time(run: Path, looked: Looked) -> tuple[list[int], dict[str, list[float]], list[tuple[int, np.ndarray]]]:
@@ -145,7 +147,6 @@ def _report(looked: Looked, credits: tuple[str, ...]) -> Report:
     probe = _read_probe(looked.run)
     metrics = read_metrics(looked.run)
     shares = looked.shares
-    hidden, visible = looked.model.rbm.weights.shape
     headline = [(f"{100 * shares['edge']:.0f}%", "of filters are oriented edges")]
     if probe:
         headline.append((f"{100 * probe['features']['accuracy']:.1f}%", "of test pictures named rightly from features"))
@@ -162,8 +163,15 @@ def _report(looked: Looked, credits: tuple[str, ...]) -> Report:
     title = f"What {looked.model.description['name']} learned"
     shape = _shape_in_words(looked.model.preprocessor.shape)
     whitened = ", whitened" if looked.model.preprocessor.settings.kind == "whiten" else ""
-    subtitle = f"{hidden:,} hidden units on {visible:,} visible ones ({shape}{whitened})"
+    subtitle = f"{_sizes_in_words(looked.model)} ({shape}{whitened})"
     return Report(title, subtitle, headline, sections, credits)
+
+
+def _sizes_in_words(model: TrainedModel) -> str:
+    if model.parts.net is not None:
+        return f"a net of {' x '.join(f'{size:,}' for size in model.parts.net.sizes)} units"
+    layers = " on ".join(f"{rbm.num_hidden:,}" for rbm in reversed(model.parts.rbms))
+    return f"{layers} hidden units on {model.parts.rbms[0].num_visible:,} visible ones"
 
 
 def _shape_in_words(shape: tuple[int, int, int]) -> str:
@@ -210,14 +218,10 @@ def _time_section(looked: Looked) -> Section:
 
 def _data_section(looked: Looked, pictures: np.ndarray) -> Section:
     activity = mean_activities(looked, pictures)
-    figures = [
-        Figure(
-            "Pictures, and beneath each what the model rebuilds from its hidden layer.",
-            reconstructions(looked, pictures[:_PAIRS]),
-            pixelated=True,
-        ),
-        Figure("How active each hidden unit is on average.", draw.histogram(activity, "mean activity", log=True)),
-    ]
+    figures = [Figure("How active each hidden unit is on average.", draw.histogram(activity, "mean activity", log=True))]
+    if looked.model.parts.rbms:
+        caption = "Pictures, and beneath each what the model rebuilds from its hidden layer."
+        figures.insert(0, Figure(caption, reconstructions(looked, pictures[:_PAIRS]), pixelated=True))
     dead, always = int((activity < 1e-3).sum()), int((activity > 0.99).sum())
     text = f"{dead} of {len(activity):,} units are nearly always off (below 0.001), {always} nearly always on (above 0.99)."
     spectrum = looked.model.preprocessor.spectrum
@@ -231,6 +235,9 @@ def _learning_section(looked: Looked, metrics: list[dict[str, Any]]) -> Section:
     steps = [line["step"] for line in metrics]
     titles = {
         "reconstruction_error": "Reconstruction error a visible unit (not a measure of quality: points lower it too).",
+        "loss": "Cross-entropy on training pictures, nats.",
+        "error": "Share of training pictures named wrongly.",
+        "validation_error": "Share of held-out pictures named wrongly.",
         "hidden_activity": "Mean activity of the hidden units on data.",
         "update_ratio": "Size of an update beside the weights' own (about 0.001 is healthy).",
     }
@@ -250,7 +257,8 @@ def _probe_section(run: Path, probe: dict[str, Any]) -> Section:
             f"{100 * probe[key]['low']:.1f} to {100 * probe[key]['high']:.1f}%",
             f"{probe[key]['dim']:,}",
         ]
-        for key, name in (("pixels", "raw pixels"), ("features", f"features ({probe['layer']})"))
+        for key, name in (("pixels", "raw pixels"), ("features", f"features ({probe['layer']})"), ("net", "the net itself"))
+        if key in probe
     ]
     size = probe["features"]
     text = (

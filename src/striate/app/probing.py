@@ -14,7 +14,8 @@ from striate.app.load import load
 from striate.app.screen import Screen
 from striate.errors import BadInput
 from striate.images import ImageStore
-from striate.measure import ProbeResult, probe
+from striate.measure import ProbeResult, judge, probe
+from striate.measure.logistic import as_labels
 from striate.models.encoder import Encoder
 from striate.show import figures as draw
 from striate.train.checkpoint import write_text
@@ -40,13 +41,16 @@ def probe_run(
         test: the same, of other pictures.
         class_names: for the figure.
         screen: where progress goes.
-        layer: by default the last.
+        layer: by default the last but for a net's logits.
+
+    Returns:
+        Summaries of `pixels` and `features`, and of the net's own answers where the run is a net.
     """
     channels, height, width = train[0].shape[1:]
     if test[0].shape[1:] != train[0].shape[1:]:
         raise BadInput(f"training pictures are {train[0].shape[1:]}, test pictures {test[0].shape[1:]}: they must agree")
     encoder = load(run, (channels, height, width))
-    layer = layer or encoder.layers[-1]
+    layer = layer or next(name for name in reversed(encoder.layers) if name != "logits")
     screen.say(f"probing raw pixels ({channels * height * width:,} dimensions, {len(train[0]):,} pictures)")
     pixels = probe(_pixels(train[0]), train[1], _pixels(test[0]), test[1])
     screen.say(f"probing {layer} ({encoder.dims.get(layer, 0):,} dimensions)")
@@ -60,9 +64,23 @@ def probe_run(
         "protocol": features.protocol,
         "run": str(run),
     }
-    write_text(run / "probe.json", json.dumps({**result, "confusion": features.confusion.tolist()}))
-    _draw(run, features, class_names)
+    shown = features
+    if "logits" in encoder.layers:
+        shown = _judge_net(encoder, train, test, screen)
+        result["net"] = shown.summary()
+    write_text(run / "probe.json", json.dumps({**result, "confusion": shown.confusion.tolist()}))
+    _draw(run, shown, class_names)
     return result
+
+
+def _judge_net(
+    encoder: Encoder, train: tuple[np.ndarray, np.ndarray], test: tuple[np.ndarray, np.ndarray], screen: Screen
+) -> ProbeResult:
+    """A net's own answers on pictures it has not seen."""
+    predicted = encode_all(encoder, test[0], "logits", screen).argmax(dim=1)
+    classes, inputs = encoder.dims["logits"], encoder.dims["pixels"]
+    protocol = "the trained net's own answers"
+    return judge(predicted, as_labels(test[1]), classes, len(train[0]), inputs, 0.0, protocol=protocol)
 
 
 def _draw(run: Path, features: ProbeResult, class_names: list[str]) -> None:

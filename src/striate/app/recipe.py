@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from striate.app.yaml import load_yaml, read_yaml
 from striate.errors import BadInput
@@ -71,8 +71,27 @@ class RBMGroup(_Strict):
     start: StartSettings | None = Field(None, description="begin from a patch model; `hidden` then follows from it")
 
 
+class NetGroup(_Strict):
+    """Sigmoid layers under a softmax, from finished runs or at random (Krizhevsky 2009, section 3.2)."""
+
+    kind: Literal["net"]
+    below: Path | None = Field(None, description="a run of RBMs to start from, with a logistic regression on its features")
+    layers: list[str] | None = Field(None, description="layers of finished nets to start from, lowest first: RUN:NUMBER, ...")
+    hidden: list[int] | None = Field(None, description="units of hidden layers, for a net that starts at random")
+    gain: float = Field(1.0, gt=0, description="standard deviation of total inputs at a random start")
+
+    @field_validator("layers")
+    @classmethod
+    def _named_layers(cls, layers: list[str] | None) -> list[str] | None:
+        for text in layers or []:
+            run, _, number = text.rpartition(":")
+            if not run or not number.isdigit():
+                raise ValueError(f"{text!r} is no RUN:NUMBER, for example runs/net:1")
+        return layers
+
+
 class TrainGroup(_Strict):
-    """Contrastive divergence, its schedule, and what is kept."""
+    """The learning rule, its schedule, and what is kept."""
 
     epochs: float = Field(10, gt=0)
     batch_size: int = Field(128, ge=1)
@@ -91,6 +110,10 @@ class TrainGroup(_Strict):
     sample_visible: bool = True
     final_states: bool = False
     dtype: Literal["auto", "fp32", "tf32", "bf16"] = "auto"
+    rates: list[float] = Field([1.0], min_length=1, description="nets: factor on each layer's rate, lowest first; 0 freezes")
+    dropout: float = Field(0.0, ge=0, lt=1, description="nets: share of hidden units left out")
+    validation: float = Field(0.0, ge=0, lt=0.9, description="nets: share of the pictures held out to stop by")
+    patience: int | None = Field(None, ge=1, description="nets: epochs without a better held-out error before the end")
     log_every: int = Field(50, ge=1)
     checkpoint_every_s: float = Field(120.0, gt=0)
     keep: int = Field(2, ge=1, description="checkpoints kept")
@@ -111,12 +134,18 @@ class Recipe(_Strict):
     name: str
     data: DataSettings = DataSettings()
     preprocess: PreprocessGroup = PreprocessGroup()
-    model: RBMGroup = RBMGroup()
+    model: RBMGroup | NetGroup = Field(RBMGroup(), discriminator="kind")
     train: TrainGroup = TrainGroup()
     cluster: None = Field(None, description="one process; the cluster is not built yet")
     eval: EvalGroup = EvalGroup()
     seed: int = Field(0, ge=0)
     device: str = "auto"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _rbm_unless_said(cls, raw: Any) -> Any:
+        model = raw.get("model") if isinstance(raw, dict) else None
+        return {**raw, "model": {"kind": "rbm", **model}} if isinstance(model, dict) else raw
 
 
 def find_recipe(name: str | Path) -> Path:
@@ -197,22 +226,33 @@ def _parse_override(text: str) -> dict[str, Any]:
 
 def _explain(error: dict[str, Any]) -> str:
     location = [str(part) for part in error["loc"]]
+    kind = None
+    if location[0] == "model" and len(location) > 1 and location[1] in _MODELS:
+        # The union puts the kind into the place of an error; people do not write it there.
+        kind = location.pop(1)
     path = ".".join(location)
     if error["type"] == "extra_forbidden":
-        known = sorted(_fields(location[:-1]))
+        known = sorted(_fields(location[:-1], kind))
         nearest = difflib.get_close_matches(location[-1], known, 1, 0.5)
         prefix = ".".join(location[:-1]) or "a recipe"
         hint = f"did you mean {'.'.join([*location[:-1], nearest[0]])}?" if nearest else f"{prefix} has: {', '.join(known)}"
         return f"unknown key {path}; {hint}"
     if location[0] == "cluster":
         return f"cluster: training on a cluster is not there yet: leave it out or null, found {error['input']!r}"
+    if error["type"] == "value_error":
+        # Our own words, which say what was found.
+        return f"{path}: {error['ctx']['error']}"
     return f"{path}: {error['msg'].lower()}, found {error['input']!r}"
 
 
-def _fields(location: list[str]) -> set[str]:
+def _fields(location: list[str], kind: str | None) -> set[str]:
     model: Any = Recipe
     for part in location:
         annotation = model.model_fields[part].annotation
         options = [annotation, *getattr(annotation, "__args__", ())]
-        model = next(option for option in options if isinstance(option, type) and issubclass(option, BaseModel))
+        inner = next(option for option in options if isinstance(option, type) and issubclass(option, BaseModel))
+        model = _MODELS[kind] if kind is not None and part == "model" else inner
     return set(model.model_fields)
+
+
+_MODELS: dict[str, type[BaseModel]] = {"rbm": RBMGroup, "net": NetGroup}

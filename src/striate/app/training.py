@@ -31,6 +31,8 @@ from striate.train.run import machine, read_metrics
 
 # Enough filters for a sheet and for stable shares of edges, points and noise (standard error 2.5 points at most).
 _SNAPSHOT_FILTERS = 400
+# What the progress bar shows of the metrics, by the name it shows.
+_SHOWN = {"reconstruction_error": "rebuilt", "loss": "loss", "error": "error", "hidden_activity": "active"}
 
 
 def new_run(recipe: Recipe, path: Path, screen: Screen, init: Path | None = None) -> dict[str, Any]:
@@ -163,7 +165,7 @@ def _hooks(experiment: Experiment, run: Run, screen: Screen, task: Task, stop: d
         if seen == first:
             left = (total_steps - step) * (time.monotonic() - begun) / (step - first)
             screen.say(f"about {left:.0f} s of training ahead" if left < 120 else f"about {left / 60:.0f} minutes ahead")
-        shown = {"error": f"{metrics['reconstruction_error']:.4g}", "active": f"{metrics['hidden_activity']:.3f}"}
+        shown = {name: f"{metrics[key]:.4g}" for key, name in _SHOWN.items() if key in metrics}
         task.advance((step - seen) * size, **shown)
         seen = step
 

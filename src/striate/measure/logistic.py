@@ -1,4 +1,6 @@
-"""Multinomial logistic regression for probing: full-batch L-BFGS on standardised features, L2 chosen on held-out training data.
+"""Multinomial logistic regression for probing, on standardised features, L2 chosen on held-out training data.
+
+Full-batch L-BFGS; where features are many (`_MANY` numbers and more), minibatches (`logistic_descent.py`).
 
 The objective is mean cross-entropy + l2 / 2 * sum(W^2) with W on standardised features and biases free; scikit-learn's
 LogisticRegression has the same optimum at C = 1 / (n * l2). Standardising is folded into the weights, so that features are
@@ -8,7 +10,7 @@ read, never copied. Cost of an iteration: two passes over the features.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -17,6 +19,7 @@ from torch import Tensor
 
 from striate.draws import generator
 from striate.errors import BadInput
+from striate.measure.logistic_descent import descend
 
 GRID = (0.3, 0.1, 0.03, 0.01, 3e-3, 1e-3, 3e-4, 1e-4)
 _ITERATIONS = 60
@@ -26,6 +29,8 @@ _HELD_OUT = 0.1
 # A feature that never varies is left at zero rather than divided by it.
 _LEAST_DEVIATION = 1e-6
 _BLOCK = 8192
+# Beyond so many numbers in all, an epoch of minibatches costs less than an iteration of L-BFGS and there are enough of them.
+_MANY = 50_000_000
 
 
 @dataclass(frozen=True)
@@ -47,6 +52,21 @@ class Logistic:
         return self.scores(features).argmax(dim=1)
 
 
+def fit(
+    features: Tensor, labels: Tensor, classes: int, l2: float, start: Logistic | None = None, iterations: int = _ITERATIONS
+) -> Logistic:
+    """Fit at one strength of L2 by the method that suits the size; arguments as for `fit_logistic`."""
+    if features.numel() < _MANY:
+        return fit_logistic(features, labels, classes, l2, start, iterations)
+    mean, deviation = _standardising(features)
+    begin = None if start is None else (_standardised_weights(start, deviation), start.bias + start.weights @ mean)
+    weights, bias = descend(features, labels, mean, deviation, classes, l2, begin)
+    raw = weights / deviation
+    model = Logistic(raw, bias - raw @ mean, l2, float("nan"))
+    loss = float(F.cross_entropy(model.scores(features), labels) + l2 / 2 * weights.square().sum())
+    return replace(model, loss=loss)
+
+
 def fit_logistic(
     features: Tensor, labels: Tensor, classes: int, l2: float, start: Logistic | None = None, iterations: int = _ITERATIONS
 ) -> Logistic:
@@ -64,8 +84,7 @@ def fit_logistic(
     weights = torch.zeros(classes, features.shape[1])
     bias = torch.zeros(classes)
     if start is not None:
-        # Constant features have an infinite deviation and a weight of zero.
-        weights = torch.where(deviation.isinf(), 0.0, start.weights * deviation)
+        weights = _standardised_weights(start, deviation)
         bias = start.bias + start.weights @ mean
     weights.requires_grad_()
     bias.requires_grad_()
@@ -91,6 +110,11 @@ def fit_logistic(
     with torch.no_grad():
         raw = weights / deviation
         return Logistic(raw.clone(), (bias - raw @ mean).clone(), l2, last[0])
+
+
+def _standardised_weights(model: Logistic, deviation: Tensor) -> Tensor:
+    # Constant features have an infinite deviation and a weight of zero.
+    return torch.where(deviation.isinf(), 0.0, model.weights * deviation)
 
 
 def _standardising(features: Tensor) -> tuple[Tensor, Tensor]:
@@ -129,7 +153,7 @@ def choose_logistic(
     held_rows, held_labels = features[held], labels[held]
     best, best_accuracy, worse, model = None, -1.0, 0, None
     for l2 in sorted(grid, reverse=True):
-        model = fit_logistic(train_rows, train_labels, classes, l2, start=model, iterations=_SEARCH_ITERATIONS)
+        model = fit(train_rows, train_labels, classes, l2, start=model, iterations=_SEARCH_ITERATIONS)
         accuracy = float((model.predict(held_rows) == held_labels).float().mean())
         if accuracy > best_accuracy:
             best, best_accuracy, worse = model, accuracy, 0
@@ -139,7 +163,7 @@ def choose_logistic(
                 break
     assert best is not None
     del train_rows, held_rows
-    return fit_logistic(features, labels, classes, best.l2, start=best), best_accuracy
+    return fit(features, labels, classes, best.l2, start=best), best_accuracy
 
 
 def as_labels(labels: np.ndarray | Tensor) -> Tensor:

@@ -75,11 +75,13 @@ def probe(
     if len(targets.unique()) < 2:
         raise BadInput("a probe needs pictures of at least two classes to train on")
     model, _ = choose_logistic(train_features, targets, classes, seed=seed)
-    predicted = model.predict(test_features)
+    return judge(model.predict(test_features), truth, classes, len(targets), train_features.shape[1], model.l2)
+
+
+def judge(predicted: Tensor, truth: Tensor, classes: int, train_size: int, dim: int, l2: float, **other: str) -> ProbeResult:
+    """What predictions are worth: (n,) classes against (n,) true ones."""
     confusion = torch.zeros(classes, classes, dtype=torch.long)
     confusion.index_put_((truth, predicted), torch.ones(len(truth), dtype=torch.long), accumulate=True)
     right = int((predicted == truth).sum())
     low, high = wilson(right, len(truth))
-    return ProbeResult(
-        right / len(truth), low, high, len(targets), len(truth), train_features.shape[1], model.l2, confusion.numpy()
-    )
+    return ProbeResult(right / len(truth), low, high, train_size, len(truth), dim, l2, confusion.numpy(), **other)

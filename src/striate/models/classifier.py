@@ -14,7 +14,11 @@ from torch import Tensor
 
 from striate.draws import Draws
 from striate.errors import BadInput
+from striate.models.encoder import Images, RowMaker, check_layers, check_shape
 from striate.models.rbm import RBM, Gaussian
+
+# Rows taken at once.
+_ROWS = 2048
 
 
 @dataclass(frozen=True)
@@ -121,3 +125,27 @@ def random_net(sizes: Sequence[int], draws: Draws, input_deviation: float = 1.0,
     pairs = list(itertools.pairwise(sizes))
     weights = tuple(draws.normal(f"weights{i}", (out, into)) * (gain / into**0.5) for i, (into, out) in enumerate(pairs))
     return LogisticNet(weights, tuple(torch.zeros(out) for _, out in pairs), torch.tensor(float(input_deviation)))
+
+
+class NetEncoder:
+    """A net on whole pictures. Layers: `pixels` (preprocessed), `hidden1`, `hidden2`, ..., `logits`."""
+
+    def __init__(self, rows: RowMaker, net: LogisticNet) -> None:
+        self._rows, self._net = rows, net
+        self.image_shape = rows.shape
+        self.layers: tuple[str, ...] = ("pixels", *(f"hidden{i + 1}" for i in range(len(net.weights) - 1)), "logits")
+        self.dims: Mapping[str, int] = dict(zip(self.layers, net.sizes))
+
+    def encode(self, images: Images, layers: Sequence[str] | None = None) -> dict[str, Tensor]:
+        """Features of uint8 pictures (n, c, h, w); by default the logits."""
+        wanted = check_layers(layers, self.layers)
+        check_shape(images, self.image_shape)
+        parts: dict[str, list[Tensor]] = {name: [] for name in wanted}
+        for start in range(0, len(images), _ROWS):
+            rows = self._rows.apply(images[start : start + _ROWS])
+            found = dict(zip(self.layers, (rows, *self._net.hidden(rows))))
+            if "logits" in parts:
+                found["logits"] = self._net.logits(rows)
+            for name in wanted:
+                parts[name].append(found[name].cpu())
+        return {name: torch.cat(part) for name, part in parts.items()}

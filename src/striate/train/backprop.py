@@ -30,7 +30,8 @@ class BackpropSettings:
 
     Attributes:
         weight_decay: per unit of learning rate.
-        rates: factor on the learning rate of each layer, the lowest first; fewer than layers: the last one is repeated.
+        rates: factor on the learning rate of each layer, the lowest first; fewer than layers: the last one is repeated. Layers
+            whose own and lower layers' factors are all 0 stay as they are, at no cost beyond the forward pass.
         dropout: share of hidden units left out while training, the others scaled up.
         code_noise: standard deviation of noise on the total inputs of layer `code`, which makes its units binary
             (Salakhutdinov and Hinton 2007).
@@ -91,7 +92,7 @@ class BackpropLearner:
         validation: Validation | None = None,
     ) -> None:
         self.settings, self.schedule, self.dtype, self.step_number = settings, schedule, dtype, 0
-        self._objective, self._linear, self._input_scale, self._validation = objective, linear, input_scale, validation
+        self._objective, self._linear, self.input_scale, self._validation = objective, linear, input_scale, validation
         self._draws = Draws(seed, purpose="dropout/")
         self.weights = [weight.detach().clone().float().contiguous() for weight in weights]
         self.biases = [bias.detach().clone().float().contiguous() for bias in biases]
@@ -119,7 +120,7 @@ class BackpropLearner:
             raise BadInput(f"a batch of shape {tuple(rows.shape)} does not fit {self.weights[0].shape[1]} inputs")
         room = self._workspace(len(rows))
         draws = self._draws.at(self.step_number)
-        torch.div(rows, self._input_scale, out=room.rows)
+        torch.div(rows, self.input_scale, out=room.rows)
         self._forward(room, draws)
         metrics = self._objective(room.activity[-1], batch.labels if isinstance(batch, Labelled) else room.rows)
         self._backward(room)
@@ -160,12 +161,13 @@ class BackpropLearner:
         """From the output's delta down: propagate, then update, layer by layer."""
         rates, factors = self.schedule(self.step_number), self.settings.rates
         delta = room.activity[-1]
-        for level in range(len(self.weights) - 1, -1, -1):
+        frozen = next((level for level, factor in enumerate(factors) if factor), len(self.weights))
+        for level in range(len(self.weights) - 1, frozen - 1, -1):
             update = self._weight_updates[level]
             fmt = update.operand.dtype
             operand = delta if fmt == torch.float32 else room.product[level].copy_(delta)
             # Before the update: what flows back goes through the weights that the forward pass used.
-            below = self._propagated(room, level - 1, operand, update) if level else delta
+            below = self._propagated(room, level - 1, operand, update) if level > frozen else delta
             layer = Rates(rates.learning_rate * factors[min(level, len(factors) - 1)], rates.momentum)
             inputs = room.operand(level)
             update.apply(operand, inputs, -1 / len(inputs), layer, self.settings.weight_decay)
@@ -196,7 +198,7 @@ class BackpropLearner:
         return torch.cat([self._outputs(block) for block in rows.split(1024)])
 
     def _outputs(self, rows: Tensor) -> Tensor:
-        below = rows / self._input_scale
+        below = rows / self.input_scale
         for level, (update, bias) in enumerate(zip(self._weight_updates, self.biases)):
             below = (below.to(update.operand.dtype) @ update.operand.t()).float() + bias
             if level < len(self.weights) - 1 and level not in self._linear:

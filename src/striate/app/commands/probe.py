@@ -39,7 +39,9 @@ def show(result: dict[str, Any], screen: Screen) -> None:
     table = Table(box=None)
     for heading in ("from", "accuracy", "95% interval", "dimensions", "train", "test"):
         table.add_column(heading)
-    for name in ("pixels", "features"):
+    for name in ("pixels", "features", "net"):
+        if name not in result:
+            continue
         found = result[name]
         table.add_row(
             name,

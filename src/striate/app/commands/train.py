@@ -59,7 +59,8 @@ def show(result: dict[str, Any], screen: Screen) -> None:
 
 def show_training(result: dict[str, Any], screen: Screen) -> None:
     """What a finished training printed, and the command that usually follows."""
-    error, activity = result.get("reconstruction_error"), result.get("hidden_activity")
-    if error is not None and activity is not None:
-        screen.say(f"{result['steps']:,} steps in {result['wall_s']:.0f} s: error {error:.4g}, activity {activity:.3f}")
+    names = ("reconstruction_error", "hidden_activity", "loss", "error", "best_validation_error")
+    shown = ", ".join(f"{name.replace('_', ' ')} {result[name]:.4g}" for name in names if name in result)
+    if shown:
+        screen.say(f"{result['steps']:,} steps in {result['wall_s']:.0f} s: {shown}")
     screen.say(f"next: striate show {result['run']} report")

@@ -29,7 +29,7 @@ class Prepared:
         rows: what the model sees: preprocessed pictures or patches, or activities of the layers below.
         labels: int64 (rows,), -1 where there is none; None for patches.
         classes: number of classes of the store.
-        below: finished layers beneath the one to be trained.
+        below: finished layers to start from or stand on.
         device: where to train.
         total_steps: of the whole run.
         say: told what is being done.
@@ -75,12 +75,17 @@ class Subject:
     title: str
 
 
-class Kind(Protocol):
-    """Builds a subject; ``resumed`` holds a run's own model, for its shapes."""
+@dataclass(frozen=True)
+class Kind:
+    """One kind of model.
 
-    def __call__(self, prepared: Prepared, resumed: Parts | None) -> Subject:
-        """Build it."""
-        ...
+    Attributes:
+        build: makes a subject; given the parts of a run that is resumed, with their shapes.
+        on_activities: whether its rows are activities of the layers below it, or the pictures all the same.
+    """
+
+    build: Callable[[Prepared, Parts | None], Subject]
+    on_activities: bool
 
 
 def schedule_settings(group: TrainGroup) -> ScheduleSettings:

@@ -6,15 +6,13 @@ Features are hidden means p(h = 1 | v), as in Krizhevsky 2009, section 3.2.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Protocol
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from striate.errors import BadInput
-from striate.models.encoder import Images
+from striate.models.encoder import Images, RowMaker, check_layers, check_shape
 from striate.models.rbm.rbm import RBM
 
 # Rows taken at once: activities of 2,048 pictures by 10,000 units are 80 MB.
@@ -23,25 +21,6 @@ _ROWS = 2048
 _PATCHES = 1 << 16
 # Levels are taken less this before a folded product, so that float32 loses nothing to a large common term.
 _MIDDLE = 127.5
-
-
-class RowMaker(Protocol):
-    """Pictures to the rows a model sees (a `Preprocessor`)."""
-
-    shape: tuple[int, int, int]
-
-    @property
-    def dim(self) -> int:
-        """Width of a row."""
-        ...
-
-    def apply(self, pictures: np.ndarray | Tensor) -> Tensor:
-        """(n, c, h, w) to (n, dim)."""
-        ...
-
-    def fold(self, weights: Tensor) -> tuple[Tensor, Tensor] | None:
-        """W' and offset with W apply(x) = W' x - offset, where that is possible."""
-        ...
 
 
 class RBMEncoder:
@@ -56,8 +35,8 @@ class RBMEncoder:
 
     def encode(self, images: Images, layers: Sequence[str] | None = None) -> dict[str, Tensor]:
         """Features of uint8 pictures (n, c, h, w); by default of the last layer."""
-        wanted = _check_layers(layers, self.layers)
-        _check_shape(images, self.image_shape)
+        wanted = check_layers(layers, self.layers)
+        check_shape(images, self.image_shape)
         parts: dict[str, list[Tensor]] = {name: [] for name in wanted}
         for start in range(0, len(images), _ROWS):
             rows = self._rows.apply(images[start : start + _ROWS])
@@ -100,8 +79,8 @@ class PatchEncoder:
 
     def encode(self, images: Images, layers: Sequence[str] | None = None) -> dict[str, Tensor]:
         """Features of uint8 pictures (n, c, h, w); by default of the hidden layer, regions first."""
-        wanted = _check_layers(layers, self.layers)
-        _check_shape(images, self.image_shape)
+        wanted = check_layers(layers, self.layers)
+        check_shape(images, self.image_shape)
         at_once = max(1, _PATCHES // (self._places[0] * self._places[1]))
         parts: dict[str, list[Tensor]] = {name: [] for name in wanted}
         for start in range(0, len(images), at_once):
@@ -133,16 +112,3 @@ class PatchEncoder:
         activity = self._rbm.hidden_mean(self._rows.apply(patches))
         maps = activity.view(len(batch), *self._places, -1).permute(0, 3, 1, 2)
         return F.adaptive_avg_pool2d(maps, self._regions).flatten(1)
-
-
-def _check_layers(asked: Sequence[str] | None, there: tuple[str, ...]) -> tuple[str, ...]:
-    wanted = (there[-1],) if asked is None else tuple(asked)
-    for name in wanted:
-        if name not in there:
-            raise BadInput(f"no layer {name!r}: this model has {', '.join(there)}")
-    return wanted
-
-
-def _check_shape(images: Images, shape: tuple[int, int, int]) -> None:
-    if tuple(images.shape[1:]) != shape:
-        raise BadInput(f"pictures of shape {tuple(images.shape[1:])} do not fit this model, which takes {shape}")

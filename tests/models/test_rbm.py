@@ -21,6 +21,7 @@ from striate.models.rbm import (
     persistent_gradient,
     tile_rbm,
 )
+from striate.models.rbm.contrastive import sigma_statistics
 from striate.models.rbm.exact import all_states, exact_gradient, log_likelihood, log_partition, log_weight_of_hidden
 from striate.models.rbm.units import bernoulli
 
@@ -216,3 +217,28 @@ def test_a_tiled_rbm_sees_through_each_copy_what_the_patch_rbm_sees() -> None:
         window = pictures[:, :, top : top + 4, left : left + 4].flatten(1)
         torch.testing.assert_close(inputs[:, number], patch.hidden_input(window), rtol=1e-4, atol=1e-4)
     assert int((tiled.weights != 0).sum()) == 9 * 5 * 48
+
+
+def test_the_gradient_by_log_sigma_is_that_of_the_exact_likelihood() -> None:
+    """Central differences in float64; the model's share is 1 - (b / sigma) E[W'h], for given h v is Gaussian in closed form."""
+    draws = Draws(5, purpose="sigma")
+    weights, bias, hidden = (
+        draws.normal("w", (5, 4)).double(),
+        draws.normal("b", (4,)).double(),
+        draws.normal("c", (5,)).double(),
+    )
+    log_sigma, v = 0.3 * draws.normal("s", (4,)).double(), draws.normal("v", (30, 4)).double()
+
+    def model(log_sigma: torch.Tensor) -> RBM:
+        return RBM(weights, bias, hidden, Gaussian(log_sigma.exp()))
+
+    rbm = model(log_sigma)
+    h = all_states(5)
+    share = torch.softmax(log_weight_of_hidden(rbm, h), dim=0)
+    expected = 1 - (bias / log_sigma.exp()) * (share @ (h @ weights))
+    gradient = sigma_statistics(rbm, v, rbm.hidden_mean(v)) - expected
+    for pixel in range(4):
+        step = torch.zeros(4, dtype=torch.float64)
+        step[pixel] = 1e-5
+        up, down = (log_likelihood(model(log_sigma + sign * step), v).mean() for sign in (1, -1))
+        assert float((up - down) / 2e-5) == pytest.approx(float(gradient[pixel]), abs=1e-7)

@@ -8,6 +8,7 @@ import torch
 from striate.draws import Draws
 from striate.errors import BadInput
 from striate.models.rbm import RBM, correlate, new_rbm
+from striate.models.rbm.contrastive import sigma_statistics
 from striate.models.rbm.units import Gaussian, bernoulli
 from striate.train import CDSettings, ContrastiveLearner, Rates
 from striate.train.contrastive import constant
@@ -64,6 +65,9 @@ def test_one_step_moves_the_parameters_by_the_reference_statistics(kind: str, se
     learner.step(v0)
     for name in ("weights", "visible_bias", "hidden_bias"):
         change = getattr(learner.rbm, name).double() - getattr(rbm, name).double()
+        if name == "visible_bias" and isinstance(rbm.units, Gaussian):
+            # Biases learn in units of sigma: the step is the paper's times sigma squared.
+            change /= rbm.units.sigma.double().square()
         torch.testing.assert_close(change, getattr(expected, name), rtol=1e-4, atol=2e-5)
     if settings.chains is not None:
         assert torch.equal(learner.state()["chains"].double(), states)
@@ -155,3 +159,73 @@ def test_the_callers_model_is_left_alone_and_misfits_are_named() -> None:
     with pytest.raises(BadInput, match="k >= 1"):
         CDSettings(k=0)
     assert isinstance(rbm.units, Gaussian)
+
+
+@pytest.mark.parametrize(
+    "settings", [CDSettings(sigma_rate=0.01), CDSettings(sigma_rate=0.01, chains=7, k=2)], ids=["cd", "pcd"]
+)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_learned_deviations_move_by_the_reference_statistics(settings: CDSettings, dtype: torch.dtype) -> None:
+    """The change of log sigma from rest, against the readable statistics of the same draws in float64; bf16 to its 8 bits."""
+    rbm, v0 = _rbm("gaussian"), _data("gaussian")
+    learner = ContrastiveLearner(rbm, settings, constant(1.0), seed=3, dtype=dtype)
+    rbm64, draws = rbm.to(dtype=torch.float64), Draws(3, purpose="sampling/")
+    h0_mean = rbm64.hidden_mean(v0.double())
+    h = bernoulli(h0_mean, draws, "h0")
+    if settings.chains is not None:
+        h = (draws.uniform("chains", (settings.chains, rbm.num_hidden)) < 0.5).double()
+    for k in range(1, settings.k + 1):
+        v = rbm64.units.sample(rbm64.visible_mean(h), draws, f"v{k}")
+        h_mean = rbm64.hidden_mean(v)
+        h = bernoulli(h_mean, draws, f"h{k}")
+    expected = sigma_statistics(rbm64, v0.double(), h0_mean) - sigma_statistics(rbm64, v, h_mean)
+    learner.step(v0)
+    assert isinstance(learner.rbm.units, Gaussian) and isinstance(rbm.units, Gaussian)
+    change = (learner.rbm.units.sigma.double() / rbm.units.sigma.double()).log() / 0.01
+    if dtype == torch.float32:
+        torch.testing.assert_close(change, expected, rtol=1e-3, atol=2e-4)
+    else:
+        # Draws near their probabilities flip in bf16; the bulk of it must agree.
+        assert torch.corrcoef(torch.stack([change, expected]))[0, 1] > 0.98
+
+
+def test_deviations_learned_by_exact_gradients_find_the_datas() -> None:
+    """Independent Gaussian pixels, weights held at nearly zero: sigma goes to each pixel's own deviation (3% at 500 steps)."""
+    true = torch.tensor([0.5, 1.0, 2.0])
+    rbm = new_rbm(1, torch.zeros(3), sigma=1.0, weight_std=1e-4, hidden_bias=-20, draws=Draws(0))
+    learner = ContrastiveLearner(rbm, CDSettings(sigma_rate=1.0), constant(0.02), seed=0)
+    for step in range(800):
+        learner.step(true * Draws(1).at(step).normal("v", (500, 3)))
+    assert isinstance(learner.rbm.units, Gaussian)
+    assert (learner.rbm.units.sigma / true - 1).abs().max() < 0.06
+
+
+def test_a_learner_with_deviations_goes_on_to_the_last_bit() -> None:
+    rbm, v0 = _rbm("gaussian"), _data("gaussian")
+    whole = ContrastiveLearner(rbm, CDSettings(sigma_rate=0.1), constant(0.01, 0.9), seed=3)
+    for _ in range(5):
+        whole.step(v0)
+    state = {name: tensor.clone() for name, tensor in whole.state().items()}
+    restarted = ContrastiveLearner(whole.rbm, CDSettings(sigma_rate=0.1), constant(0.01, 0.9), seed=3)
+    restarted.load_state(state)
+    for _ in range(5):
+        whole.step(v0)
+        restarted.step(v0)
+    for name, tensor in whole.state().items():
+        assert torch.equal(tensor, restarted.state()[name]), name
+
+
+def test_sigma_stays_in_its_range_whatever_the_rate() -> None:
+    """A rate a thousand times too high ends at the bounds, a twentieth of and four times the start; nothing turns negative."""
+    rbm = new_rbm(4, torch.zeros(6), sigma=2.0, weight_std=0.1, draws=Draws(0))
+    learner = ContrastiveLearner(rbm, CDSettings(sigma_rate=100.0), constant(0.1), seed=0)
+    for step in range(20):
+        learner.step(Draws(1).at(step).normal("v", (20, 6)))
+    assert isinstance(learner.rbm.units, Gaussian)
+    assert float(learner.rbm.units.sigma.min()) >= 0.1 * (1 - 1e-5) and float(learner.rbm.units.sigma.max()) <= 8 * (1 + 1e-5)
+    assert learner.diagnose()["sigma_min"] > 0
+
+
+def test_only_gaussian_units_learn_a_sigma() -> None:
+    with pytest.raises(BadInput, match="only gaussian"):
+        ContrastiveLearner(_rbm("bernoulli"), CDSettings(sigma_rate=0.1), constant(0.1))

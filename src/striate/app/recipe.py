@@ -108,6 +108,7 @@ class TrainGroup(_Strict):
     k: int = Field(1, ge=1, description="Gibbs steps")
     chains: int | None = Field(None, ge=1, description="kept chains: PCD; null: CD")
     sample_visible: bool = True
+    sigma_rate: float = Field(0.0, ge=0, description="factor on the rate for learning gaussian units' sigma; 0 keeps it fixed")
     final_states: bool = False
     dtype: Literal["auto", "fp32", "tf32", "bf16"] = "auto"
     rates: list[float] = Field([1.0], min_length=1, description="nets: factor on each layer's rate, lowest first; 0 freezes")

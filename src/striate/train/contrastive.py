@@ -3,7 +3,8 @@
 The same statistics, arranged so that a step costs little more than its five matrix products: every array is made once, each
 half-step writes in place, both phases' statistics are one product of stacked rows (the negative ones carry a minus sign),
 and the update goes through the weights once, block by block (`updates.py`). Products run in bf16 where asked; parameters,
-probabilities and random draws stay float32. Gaussian visible units are kept in units of sigma inside.
+probabilities and random draws stay float32. Gaussian visible units are kept in units of sigma inside, and their biases learn in
+those units (differs: the paper's rate for them shrinks with sigma squared), so that the scale of the data does not matter.
 
 Cost of CD-1 at batch n: 10 * n * hidden * visible operations, 2 * n * hidden + n * visible draws less one hidden layer's.
 Benchmarks: `cd-step`, `cd-peers`. Source: Krizhevsky 2009, section 1.4.
@@ -20,9 +21,13 @@ from torch import Tensor
 from striate.draws import Draws
 from striate.errors import BadInput
 from striate.models.rbm import RBM, Gaussian
+from striate.train.sigma import SigmaUpdate
 from striate.train.updates import BiasUpdate, Rates, WeightUpdate
 
 Schedule = Callable[[int], Rates]
+
+# Mean activities below and above which a unit says nothing about the picture.
+DEAD, ALWAYS_ON = 1e-3, 0.99
 
 
 @dataclass(frozen=True)
@@ -37,6 +42,7 @@ class CDSettings:
         sparsity_cost: pull towards it, on the hidden biases' statistics (Lee et al. 2008).
         sparsity_memory: decay of the running mean of activities that the pull is computed from.
         sample_visible: whether reconstructions are sampled (the paper) or means.
+        sigma_rate: factor on the learning rate for the visible standard deviations; 0 keeps them fixed (section 1.4.3.2).
         final_states: whether the last hidden layer enters as states (one bit each, chapter 4) or as means.
     """
 
@@ -47,6 +53,7 @@ class CDSettings:
     sparsity_cost: float = 0.0
     sparsity_memory: float = 0.9
     sample_visible: bool = True
+    sigma_rate: float = 0.0
     final_states: bool = False
 
     def __post_init__(self) -> None:
@@ -87,14 +94,20 @@ class ContrastiveLearner:
         self.step_number = 0
         self._draws = Draws(seed, purpose="sampling/")
         self._gaussian = isinstance(rbm.units, Gaussian)
+        if settings.sigma_rate and not self._gaussian:
+            raise BadInput("train.sigma_rate: only gaussian visible units have a sigma to learn")
         weights, visible_bias, hidden_bias = (
             t.detach().clone().float().contiguous() for t in (rbm.weights, rbm.visible_bias, rbm.hidden_bias)
         )
-        self.rbm = RBM(weights, visible_bias, hidden_bias, rbm.units)
+        units = rbm.units
+        if isinstance(units, Gaussian):
+            units = Gaussian(units.sigma.detach().float().expand(visible_bias.shape).clone())
+        self.rbm = RBM(weights, visible_bias, hidden_bias, units)
         self._weights = WeightUpdate(self.rbm.weights, dtype)
         self._visible_bias = BiasUpdate(self.rbm.visible_bias)
         self._hidden_bias = BiasUpdate(self.rbm.hidden_bias)
-        self._sigma = rbm.units.sigma.float() if isinstance(rbm.units, Gaussian) else None
+        self._sigma = units.sigma if isinstance(units, Gaussian) else None
+        self._deviations = SigmaUpdate(units.sigma) if isinstance(units, Gaussian) and settings.sigma_rate else None
         self._activity = torch.full_like(self.rbm.hidden_bias, settings.sparsity_target or 0.0)
         self._chains: Tensor | None = None
         self._rooms: _Workspace | None = None
@@ -165,15 +178,26 @@ class ContrastiveLearner:
         settings = self.settings
         negative_activity = room.chain_mean if self._chains is not None else room.h_mean
         hidden = room.positive_activity + negative_activity.sum(dim=0).div_(room.size)
+        self._activity.lerp_(room.positive_activity, 1 - settings.sparsity_memory)
         if settings.sparsity_target is not None:
-            self._activity.lerp_(room.positive_activity, 1 - settings.sparsity_memory)
             hidden.add_(settings.sparsity_target - self._activity, alpha=settings.sparsity_cost)
         visible = room.v0.mean(dim=0) - room.visible[room.size :].float().mean(dim=0)
         if self._sigma is not None:
-            visible.div_(self._sigma)
-        self._weights.apply(room.hidden, room.visible, 1 / room.size, rates, settings.weight_decay)
+            visible.mul_(self._sigma)
+        overlap = None if self._deviations is None else self._deviations.overlap
+        squares = None if self._deviations is None else self._squares(room)
+        self._weights.apply(room.hidden, room.visible, 1 / room.size, rates, settings.weight_decay, overlap)
         self._hidden_bias.apply(hidden, rates)
         self._visible_bias.apply(visible, rates)
+        if self._deviations is not None and squares is not None:
+            self._deviations.apply(squares, Rates(rates.learning_rate * settings.sigma_rate, rates.momentum))
+
+    def _squares(self, room: _Workspace) -> Tensor:
+        """Mean of ((v - b) / sigma)^2 over the data less that over the chains, (visible,)."""
+        assert self._sigma is not None
+        bias = self.rbm.visible_bias / self._sigma
+        chains = room.v_mean[: room.num_negative]
+        return (room.v0 - bias).square_().mean(dim=0) - (chains - bias).square_().mean(dim=0)
 
     def _hidden_means(self, visible: Tensor, room: _Workspace, out: Tensor) -> None:
         """p(h | v) of rows in units of sigma, float32, into ``out``."""
@@ -233,6 +257,8 @@ class ContrastiveLearner:
         }
         if self._chains is not None:
             state["chains"] = self._chains
+        if self._deviations is not None:
+            state |= self._deviations.state()
         return state
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
@@ -253,15 +279,26 @@ class ContrastiveLearner:
     def refresh(self) -> None:
         """To be called after `rbm`'s parameters were changed from outside."""
         self._weights.refresh()
+        if self._deviations is not None:
+            self._deviations.refresh()
 
     def diagnose(self) -> dict[str, float]:
-        """Slower readings for the log: the size of the last update beside the weights', and the weights' own size."""
+        """Slower readings for the log.
+
+        The size of the last update beside the weights', the weights' own size, the shares of units that are nearly always off
+        (below 0.001 on average over the last few batches) and on (above 0.99), and the range of learned deviations.
+        """
         weights = torch.linalg.vector_norm(self.rbm.weights)
         change = torch.linalg.vector_norm(self._weights.velocity)
-        return {
+        readings = {
             "update_ratio": float(change / weights.clamp_min(1e-30)),
             "weight_rms": float(weights / self.rbm.weights.numel() ** 0.5),
+            "dead": float((self._activity < DEAD).float().mean()),
+            "always_on": float((self._activity > ALWAYS_ON).float().mean()),
         }
+        if self._deviations is not None and self._sigma is not None:
+            readings |= {f"sigma_{name}": float(getattr(self._sigma, name)()) for name in ("min", "median", "max")}
+        return readings
 
 
 class _Workspace:

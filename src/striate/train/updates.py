@@ -48,7 +48,15 @@ class WeightUpdate:
             self._product = torch.empty(self._rows, weights.shape[1], dtype=dtype, device=weights.device)
             self._statistics = torch.empty_like(self._product, dtype=weights.dtype)
 
-    def apply(self, hidden: Tensor, visible: Tensor, scale: float, rates: Rates, decay: float) -> None:
+    def apply(
+        self,
+        hidden: Tensor,
+        visible: Tensor,
+        scale: float,
+        rates: Rates,
+        decay: float,
+        overlap: Tensor | None = None,
+    ) -> None:
         """One update from statistics ``scale * hidden' @ visible``; rows of the negative phase carry their minus sign.
 
         Args:
@@ -57,16 +65,30 @@ class WeightUpdate:
             scale: 1 / batch.
             rates: this step's.
             decay: weight decay, per unit of learning rate.
+            overlap: if given, filled with sum over hidden units of weights times statistics, (visible,) float32: what learned
+                visible deviations need of these products, for one pass over blocks that are warm.
         """
-        step = self._step_fp32 if self._fp32 else self._step_mixed
+        step = self._step_fp32 if self._fp32 and overlap is None else self._step_mixed
+        if overlap is not None:
+            self._prepare_overlap(overlap)
         for start in range(0, len(self.weights), self._rows):
             block = slice(start, start + self._rows)
             step(block, hidden[:, block].t(), visible, scale, rates)
+            if overlap is not None:
+                rows = self._statistics[: len(self.weights[block])]
+                overlap.add_(rows.mul_(self.weights[block]).sum(dim=0), alpha=scale)
             if decay:
                 self.velocity[block].add_(self.weights[block], alpha=-rates.learning_rate * decay)
             self.weights[block].add_(self.velocity[block])
             if not self._fp32:
                 self.operand[block].copy_(self.weights[block])
+
+    def _prepare_overlap(self, overlap: Tensor) -> None:
+        overlap.zero_()
+        if self._fp32 and not hasattr(self, "_statistics"):
+            self._rows = _block_rows(self.weights)
+            self._product = torch.empty(self._rows, self.weights.shape[1], device=self.weights.device)
+            self._statistics = torch.empty_like(self._product)
 
     def _step_fp32(self, block: slice, hidden: Tensor, visible: Tensor, scale: float, rates: Rates) -> None:
         self.velocity[block].addmm_(hidden, visible, beta=rates.momentum, alpha=rates.learning_rate * scale)

@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from striate.draws import Draws
+from striate.errors import BadInput
 from striate.models.rbm.gibbs import gibbs
 from striate.models.rbm.rbm import RBM
-from striate.models.rbm.units import bernoulli
+from striate.models.rbm.units import Gaussian, bernoulli
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,14 @@ def correlate(rbm: RBM, v: Tensor, h: Tensor) -> Statistics:
         visible_bias=rbm.units.bias_statistics(v, rbm.visible_bias).mean(dim=0),
         hidden_bias=h.mean(dim=0),
     )
+
+
+def sigma_statistics(rbm: RBM, v: Tensor, h: Tensor) -> Tensor:
+    """Mean of -dE/d(log sigma) over rows, (visible,): ((v - b) / sigma)^2 - (v / sigma) W'h. Section 1.4.3.2."""
+    if not isinstance(rbm.units, Gaussian):
+        raise BadInput("only gaussian visible units have a sigma to learn")
+    squares = ((v - rbm.visible_bias) / rbm.units.sigma).square()
+    return (squares - rbm.units.scaled(v) * (h @ rbm.weights)).mean(dim=0)
 
 
 def contrastive_gradient(rbm: RBM, v0: Tensor, draws: Draws, k: int = 1) -> Statistics:

@@ -1,5 +1,6 @@
 """From pixel levels to what a model sees: moments, whitening, patches, contrast."""
 
+from striate.preprocess.layout import PatchLayout as PatchLayout
 from striate.preprocess.moments import Moments as Moments
 from striate.preprocess.patches import batches_of as batches_of
 from striate.preprocess.patches import draw_patches as draw_patches

@@ -1,18 +1,22 @@
-"""One RBM of whole pictures made of copies of a patch RBM. Source: Krizhevsky 2009, section 2.5.1, figure 2.7.
+"""One RBM of whole pictures made of RBMs of patches. Source: Krizhevsky 2009, section 2.5.1, figure 2.7.
 
-Weights to pixels outside a copy's patch are zero; a pixel's bias is the average over the copies that see it. The paper trains
-one patch RBM a place; here one serves all places, whose statistics are nearly the same, with as many times the data.
+Weights to pixels outside a patch are zero; a pixel's bias is the average over the models that see it. The paper trains one
+patch RBM a place and a last one on the picture made small (`merge_patch_rbms`); one patch RBM can also serve all places, whose
+statistics are nearly the same, with as many times the data (`tile_rbm`).
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Protocol
 
 import torch
+from torch import Tensor
 
 from striate.errors import BadInput
+from striate.models.rbm.many import ManyRBMs
 from striate.models.rbm.rbm import RBM
-from striate.models.rbm.units import Gaussian
+from striate.models.rbm.units import Bernoulli, Gaussian, VisibleUnits
 
 
 def tile_rbm(patch: RBM, shape: tuple[int, int, int], size: tuple[int, int], stride: int, scale: float = 1.0) -> RBM:
@@ -50,6 +54,70 @@ def tile_rbm(patch: RBM, shape: tuple[int, int, int], size: tuple[int, int], str
         patch.hidden_bias.repeat(len(places)),
         units,
     )
+
+
+class Spreading(Protocol):
+    """Where patch models look (a `PatchLayout`)."""
+
+    shape: tuple[int, int, int]
+
+    @property
+    def count(self) -> int:
+        """Number of patches."""
+        ...
+
+    @property
+    def dim(self) -> int:
+        """Numbers in a patch."""
+        ...
+
+    @property
+    def factor(self) -> int:
+        """Pixels a side that one pixel of the last, subsampled patch stands for."""
+        ...
+
+    def spread(self, patches: Tensor) -> Tensor:
+        """Weights on patches (count, n, dim) to weights on pictures (count, n, pixels) with the same total inputs."""
+        ...
+
+
+def merge_patch_rbms(many: ManyRBMs, layout: Spreading) -> RBM:
+    """One RBM whose hidden units are those of all patch RBMs, block by block, each with the total input it had.
+
+    Weights of the subsampled patch are repeated over the pixels each is the mean of, and divided by their number. Visible
+    biases are averaged over the models that see a pixel, and so are, geometrically, their sigmas; where these differ, weights
+    are scaled so that W (v / sigma) stays the same.
+
+    Args:
+        many: one RBM a patch, in the layout's order.
+        layout: where each looks.
+
+    Returns:
+        An RBM of models * hidden units.
+
+    Raises:
+        BadInput: RBMs that are not one for each patch of the layout.
+    """
+    if len(many) != layout.count or many.weights.shape[2] != layout.dim:
+        raise BadInput(
+            f"the layout has {layout.count} patches of {layout.dim} pixels, found {len(many)} RBMs of "
+            f"{many.weights.shape[2]} visible units"
+        )
+    # The mean over pixels undone: a small picture's bias is the same number for each pixel it stands for.
+    upscale = torch.ones(layout.count, 1, 1)
+    upscale[-1] = layout.factor**2
+    seen = layout.spread(upscale.expand(-1, 1, layout.dim).contiguous()).sum(dim=0)[0]
+
+    def average(of_patches: Tensor) -> Tensor:
+        return layout.spread((of_patches[:, None] * upscale).contiguous()).sum(dim=0)[0] / seen
+
+    weights = many.weights if many.sigma is None else many.weights / many.sigma[:, None]
+    spread = layout.spread(weights.contiguous()).flatten(0, 1)
+    units: VisibleUnits = Bernoulli()
+    if many.sigma is not None:
+        sigma = average(many.sigma.log()).exp()
+        spread, units = spread * sigma, Gaussian(sigma)
+    return RBM(spread.contiguous(), average(many.visible_bias), many.hidden_bias.flatten().clone(), units)
 
 
 def _starts(length: int, window: int, stride: int) -> list[int]:

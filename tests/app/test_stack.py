@@ -96,6 +96,47 @@ def test_what_second_layers_are_shown_as_is_pictures(first: Path) -> None:
     assert np.allclose(model.parts.filters(), expected)
 
 
+_PATCHES = """
+name: patches
+preprocess: {kind: whiten, epsilon: 10}
+model: {kind: patch-rbms, patch: 4, hidden: 12, sigma: 0.5, hidden_bias: -2.0}
+train: {epochs: 10, batch_size: 20, learning_rate: 1e-2, log_every: 5, dtype: fp32, checkpoint_every_s: 0.01, keep: 99}
+"""
+_MERGED = """
+name: merged
+preprocess: {{kind: whiten, epsilon: {epsilon}}}
+model: {{kind: rbm, init: {run}{more}}}
+train: {{epochs: 8, batch_size: 20, learning_rate: 1e-3, log_every: 1, snapshots: 2, dtype: fp32}}
+"""
+
+
+def test_patch_models_side_by_side_are_kept_merged_and_trained_on(first: Path) -> None:
+    """26 models of 12 units on 16x16 pictures; resumed to the last bit; their merge is the next run's start (figure 2.10)."""
+    (first / "patches.yaml").write_text(_PATCHES)
+    _run(first, first / "patches.yaml", "patches")
+    merged = load_model(first / "patches").rbm
+    assert merged.weights.shape == (26 * 12, 3 * 256)
+    # The first block sees the first tile only.
+    inside = merged.weights[:12].view(12, 3, 16, 16)[:, :, :4, :4]
+    assert torch.count_nonzero(merged.weights[:12]) == torch.count_nonzero(inside) == inside.numel()
+    for file in sorted((first / "patches" / "checkpoints").glob("step-*"))[4:]:
+        file.unlink()
+    assert striate("resume", first / "patches").returncode == 0
+    assert torch.equal(load_model(first / "patches").rbm.weights, merged.weights)
+
+    recipe = first / "merged.yaml"
+    recipe.write_text(_MERGED.format(run=first / "patches", epsilon=10, more=""))
+    _run(first, recipe, "merged")
+    model = load_model(first / "merged").rbm
+    assert model.weights.shape == merged.weights.shape and not torch.equal(model.weights, merged.weights)
+    lines = [json.loads(line) for line in (first / "merged" / "metrics.jsonl").read_text().splitlines()]
+    assert lines[-1]["reconstruction_error"] < lines[0]["reconstruction_error"]
+    recipe.write_text(_MERGED.format(run=first / "patches", epsilon=20, more=""))
+    assert "preprocessed otherwise" in _run(first, recipe, "bad", code=2)
+    recipe.write_text(_MERGED.format(run=first / "patches", epsilon=10, more=", hidden: 30"))
+    assert "leave out model.hidden" in _run(first, recipe, "bad", code=2)
+
+
 @pytest.mark.parametrize(
     ("more", "words"),
     [

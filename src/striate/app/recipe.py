@@ -68,7 +68,20 @@ class RBMGroup(_Strict):
     sigma: float = Field(1.0, gt=0, description="standard deviation of Gaussian visible units, in data units")
     weight_std: float = Field(0.01, gt=0)
     hidden_bias: float = 0.0
+    init: Path | None = Field(None, description="a run to start from: its weights; `hidden` then follows from it")
     start: StartSettings | None = Field(None, description="begin from a patch model; `hidden` then follows from it")
+
+
+class PatchesGroup(_Strict):
+    """RBMs of patches, one for each place and one for the picture made small, trained side by side (section 2.5)."""
+
+    kind: Literal["patch-rbms"]
+    below: None = None
+    patch: int = Field(8, ge=2, description="edge of the patches; the pictures' is a multiple of it")
+    hidden: int = Field(300, ge=1, description="units of each")
+    sigma: float = Field(1.0, gt=0, description="standard deviation of the visible units, in data units")
+    weight_std: float = Field(0.01, gt=0)
+    hidden_bias: float = 0.0
 
 
 class NetGroup(_Strict):
@@ -135,7 +148,7 @@ class Recipe(_Strict):
     name: str
     data: DataSettings = DataSettings()
     preprocess: PreprocessGroup = PreprocessGroup()
-    model: RBMGroup | NetGroup = Field(RBMGroup(), discriminator="kind")
+    model: RBMGroup | PatchesGroup | NetGroup = Field(RBMGroup(), discriminator="kind")
     train: TrainGroup = TrainGroup()
     cluster: None = Field(None, description="one process; the cluster is not built yet")
     eval: EvalGroup = EvalGroup()
@@ -256,4 +269,4 @@ def _fields(location: list[str], kind: str | None) -> set[str]:
     return set(model.model_fields)
 
 
-_MODELS: dict[str, type[BaseModel]] = {"rbm": RBMGroup, "net": NetGroup}
+_MODELS: dict[str, type[BaseModel]] = {"rbm": RBMGroup, "patch-rbms": PatchesGroup, "net": NetGroup}

@@ -23,6 +23,8 @@ EXAMPLE = "striate bench cd-step --quick"
 NAMES = {
     "cd-step": "a CD-1 step beside its bare matrix products",
     "cd-peers": "CD-1 images/s beside scikit-learn, rbms, learnergy and plain torch",
+    "patch-rbms": "26 patch RBMs side by side beside one after another",
+    "backprop-step": "a step of fine-tuning beside its bare products and torch's own autograd",
     "import": "importing JPEG files beside a plain Pillow loop",
     "whitening": "streamed whitening statistics beside the bare product",
     "memory": "peak memory on a store ten times larger than the limit",

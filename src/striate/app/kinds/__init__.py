@@ -4,6 +4,11 @@ from striate.app.kinds.kind import Kind as Kind
 from striate.app.kinds.kind import Prepared as Prepared
 from striate.app.kinds.kind import Subject as Subject
 from striate.app.kinds.net import build_net
+from striate.app.kinds.patches import build_patches
 from striate.app.kinds.rbm import build_rbm
 
-KINDS = {"rbm": Kind(build_rbm, on_activities=True), "net": Kind(build_net, on_activities=False)}
+KINDS = {
+    "rbm": Kind(build_rbm, on_activities=True),
+    "patch-rbms": Kind(build_patches, on_activities=False),
+    "net": Kind(build_net, on_activities=False),
+}

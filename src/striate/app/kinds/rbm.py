@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from striate.app.kinds.kind import Prepared, Say, Subject, schedule_settings
-from striate.app.load import Parts
+from striate.app.load import Parts, load_model
 from striate.app.recipe import RBMGroup, Recipe, StartSettings, TrainGroup
 from striate.compute import choose_dtype
 from striate.draws import Draws, generator
@@ -73,12 +74,28 @@ def start_rbm(prepared: Prepared) -> RBM:
         return _on_top(prepared, model)
     if model.transpose:
         raise BadInput("model.transpose needs a run to stand on: give model.below=RUN")
+    if model.init is not None:
+        return _from_run(model, model.init, prepared.preprocessor)
     if model.start is not None:
         return _from_patches(recipe, model, model.start, prepared.preprocessor, rows, prepared.say)
     # Binary visible biases start from the data's means; Gaussian data has mean zero after all kinds of preprocessing.
     dim = prepared.preprocessor.dim
     mean = _mean_of_binary_data(rows) if model.visible == "bernoulli" else torch.zeros(dim)
     return _small_random(recipe, model, mean, model.visible)
+
+
+def _from_run(model: RBMGroup, run: Path, pre: Preprocessor) -> RBM:
+    """A finished run's model, such as merged patch models, to be trained on."""
+    given = [name for name in ("hidden", "start") if name in model.model_fields_set and getattr(model, name) is not None]
+    if given:
+        raise BadInput(f"model.init={run} brings its own size: leave out model.{', model.'.join(given)}")
+    known = load_model(run)
+    if known.preprocessor.describe() != pre.describe() or known.rbm.num_visible != pre.dim:
+        raise BadInput(
+            f"model.init={run} was trained on pictures preprocessed otherwise ({known.preprocessor.describe()}, now "
+            f"{pre.describe()}): give this recipe the same preprocess group"
+        )
+    return known.rbm
 
 
 def _small_random(recipe: Recipe, model: RBMGroup, mean: Tensor, visible: str) -> RBM:
@@ -98,6 +115,8 @@ def _on_top(prepared: Prepared, model: RBMGroup) -> RBM:
     below = prepared.below.rbms[-1]
     if model.start is not None:
         raise BadInput("model.start makes a first layer from patches: with model.below leave it out")
+    if model.init is not None:
+        return load_model(model.init).rbm
     if not model.transpose:
         return _small_random(prepared.recipe, model, _mean_of_binary_data(prepared.rows), "bernoulli")
     if "hidden" in model.model_fields_set and model.hidden != below.num_visible:

@@ -59,8 +59,6 @@ def tile_rbm(patch: RBM, shape: tuple[int, int, int], size: tuple[int, int], str
 class Spreading(Protocol):
     """Where patch models look (a `PatchLayout`)."""
 
-    shape: tuple[int, int, int]
-
     @property
     def count(self) -> int:
         """Number of patches."""

@@ -1,7 +1,8 @@
 """Claim: a fine-tuning step of a 3072-10,000-10 net costs little more than its products, and less than torch's own.
 
 Momentum, decay, training error on. Floor: the two products that matter (forward, weight gradient of the lowest layer;
-nothing flows into the data) in the same format. Peer: the same net by torch autograd and torch.optim.SGD, fp32, and under bf16 autocast.
+nothing flows into the data) in the same format. Peer: the same net by torch autograd and torch.optim.SGD, in fp32 and under
+bf16 autocast.
 Interleaved in one process; medians.
 """
 

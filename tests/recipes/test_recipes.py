@@ -32,6 +32,26 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+_LOWER = """
+name: lower
+preprocess: {{kind: {preprocess}, delete: 600, epsilon: {epsilon}}}
+model: {{kind: {model}, patch: 8, hidden: 10}}
+train: {{epochs: 1, batch_size: 100, learning_rate: 1e-4}}
+"""
+
+
+@pytest.fixture(scope="module")
+def below(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Runs that recipes stand on or start from: an RBM, and patch models merged."""
+    root = tmp_path_factory.mktemp("below")
+    for kind, preprocess, epsilon in (("rbm", "delete", 0), ("patch-rbms", "whiten", 100)):
+        text = _LOWER.format(model=kind, preprocess=preprocess, epsilon=epsilon)
+        (root / f"{kind}.yaml").write_text(text if kind == "patch-rbms" else text.replace("patch: 8, ", ""))
+        answer = striate("train", root / f"{kind}.yaml", f"data.store={store}", "--run", root / kind)
+        assert answer.returncode == 0, answer.stderr
+    return root
+
+
 def test_there_are_recipes() -> None:
     assert {"demo/patches", "learn/patches", "learn/whole"} <= {str(file.relative_to(ROOT).with_suffix("")) for file in FILES}
 
@@ -45,7 +65,7 @@ def test_a_recipe_opens_with_its_claim_command_and_what_to_expect(file: Path) ->
 
 
 @pytest.mark.parametrize(("file", "size"), CASES, ids=[f"{file.relative_to(ROOT)}-{size}" for file, size in CASES])
-def test_a_recipe_runs_three_steps(file: Path, size: str | None, store: Path, tmp_path: Path) -> None:
+def test_a_recipe_runs_three_steps(file: Path, size: str | None, store: Path, below: Path, tmp_path: Path) -> None:
     """Sizes of data and of starts are cut to what 300 pictures can give; the model and its settings stay."""
     recipe = load_recipe(file, (), size)
     small = [f"data.store={store}", "train.checkpoint_every_s=1000", "train.snapshots=1"]
@@ -55,10 +75,17 @@ def test_a_recipe_runs_three_steps(file: Path, size: str | None, store: Path, tm
         small.append(f"preprocess.patches={rows}")
     batch = min(recipe.train.batch_size, rows)
     small += [f"train.batch_size={batch}", f"train.epochs={3 / (rows // batch)}"]
-    if recipe.preprocess.delete:
+    if recipe.preprocess.delete or (recipe.preprocess.kind == "whiten" and not recipe.preprocess.epsilon):
         # 300 pictures span 299 directions of 768: what is kept must lie within them.
         small += ["preprocess.delete=600"]
-    if recipe.model.start is not None:
+    model = recipe.model
+    if file.stem == "merged":
+        small.append(f"model.init={below / 'patch-rbms'}")
+    elif file.stem == "second" or (model.kind == "net" and model.hidden is None):
+        small.append(f"model.below={below / 'rbm'}")
+    if model.kind == "net" and model.hidden is not None:
+        small.append("model.hidden=[50]")
+    if model.kind == "rbm" and model.start is not None:
         small += ["model.start.patches=200", "model.start.epochs=1"]
         small += ["model.start.hidden=20"]
     if recipe.data.limit is not None:
@@ -67,4 +94,4 @@ def test_a_recipe_runs_three_steps(file: Path, size: str | None, store: Path, tm
     answer = striate("train", file, *chosen, *small, "--run", tmp_path / "run", "--json")
     assert answer.returncode == 0, answer.stderr
     result = json.loads(answer.stdout)
-    assert result["steps"] == 3 and result["reconstruction_error"] > 0
+    assert result["steps"] == 3 and result["loss" if model.kind == "net" else "reconstruction_error"] > 0

@@ -76,6 +76,20 @@ def histogram(values: np.ndarray, x_label: str, y_label: str = "units", bins: in
     return png(figure)
 
 
+def bars(names: Sequence[str], values: Sequence[float], intervals: Sequence[tuple[float, float]], x_label: str) -> bytes:
+    """Shares as bars, one above the other, with their intervals."""
+    figure, axis = _new(7.5, 0.6 + 0.32 * len(names))
+    places = np.arange(len(names))[::-1]
+    low, high = np.array(intervals).T
+    errors = [np.array(values) - low, high - np.array(values)]
+    axis.barh(places, values, xerr=errors, color="#2a7f9e", ecolor=_INK, height=0.7)
+    for place, value, top in zip(places, values, high, strict=True):
+        axis.text(top + 0.005, place, f"{100 * value:.1f}%", va="center", fontsize=8, color=_INK)
+    axis.set_yticks(places, names)
+    axis.set(xlabel=x_label, xlim=(0, min(1.0, float(high.max()) + 0.1)))
+    return png(figure)
+
+
 def orientations(angles: np.ndarray) -> bytes:
     """Directions 0 to pi as a rose, each drawn on both sides."""
     figure, axis = _new(3.2, 3.0, subplot_kw={"projection": "polar"})

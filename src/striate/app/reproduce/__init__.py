@@ -1,6 +1,18 @@
 """Each paper's figures beside its findings. A figure is a function and a line in its paper's registry."""
 
 from striate.app.reproduce.finding import Finding as Finding
-from striate.app.reproduce.krizhevsky2009 import FIGURES as KRIZHEVSKY_2009
+from striate.app.reproduce.finding import Paper as Paper
+from striate.app.reproduce.krizhevsky2009 import FIGURES as _DATA
+from striate.app.reproduce.krizhevsky2009_classifiers import FIGURES as _CLASSIFIERS
+from striate.app.reproduce.krizhevsky2009_classifiers import STAGES as _STAGES
+from striate.app.reproduce.krizhevsky2009_models import FIGURES as _MODELS
 
-PAPERS = {"krizhevsky2009": KRIZHEVSKY_2009}
+PAPERS = {
+    "krizhevsky2009": Paper(
+        "Learning Multiple Layers of Features from Tiny Images (Krizhevsky 2009), redrawn",
+        of_pictures=_DATA,
+        of_models=_MODELS,
+        judged=_CLASSIFIERS,
+        stages=_STAGES,
+    )
+}

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from striate.show import Figure
 
@@ -24,3 +26,28 @@ class Finding:
     ours: str
     agrees: bool
     pictures: tuple[Figure, ...]
+
+
+@dataclass(frozen=True)
+class Paper:
+    """A paper's figures, by what they are drawn from.
+
+    Attributes:
+        title: of the report.
+        of_pictures: from a store and its moments.
+        of_models: from trainings.
+        judged: from trainings and labelled pictures to judge on.
+        stages: the trainings, by name.
+    """
+
+    title: str
+    of_pictures: Mapping[str, Callable[[Any], Finding]]
+    of_models: Mapping[str, Callable[[Any], Finding]]
+    judged: Mapping[str, Callable[[Any], Finding]]
+    stages: Mapping[str, Any]
+
+    @property
+    def figures(self) -> list[str]:
+        """Numbers of all figures, in order."""
+        numbers = [*self.of_pictures, *self.of_models, *self.judged]
+        return sorted(numbers, key=lambda number: tuple(int(part) for part in number.split(".")))

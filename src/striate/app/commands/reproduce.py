@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from striate.images import ImageStore
 
 SUMMARY = (
-    "Redraw a paper's figures on a store of pictures: train what they need, measure what the paper sees in each, and say whether\n"
-    "it agrees. What is trained and measured is kept in the folder: a second call goes on where the first was."
+    "Redraw a paper's figures on a store of pictures: train what they need, measure what the paper sees in each, and say\n"
+    "whether it agrees. What is trained and measured is kept in the folder: a second call goes on where the first was."
 )
 EXAMPLE = "striate reproduce krizhevsky2009 --store cifar-train --test cifar-test --figure 3.1"
 

@@ -1,0 +1,68 @@
+"""`striate reproduce` from end to end on small pictures: every figure is drawn, kept work is not done again."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from striate.draws import generator
+from striate.images import ArraySource, import_images
+from training import striate
+
+_SMALL = (
+    "train.epochs=0.5 train.batch_size=20 train.snapshots=3 train.warmup_steps=2 train.log_every=2 train.checkpoint_every_s=1000"
+).split()
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Smooth 16x16 pictures of ten classes told apart by their mean colour, fewer than they have dimensions."""
+    root = tmp_path_factory.mktemp("reproduce")
+    random = generator(0, "reproduce")
+    for name, count in (("train", 400), ("test", 100)):
+        noise = random.normal(size=(count, 3, 22, 22))
+        smooth = sum(noise[:, :, i : i + 16, j : j + 16] for i in range(7) for j in range(7))
+        labels = np.arange(count) % 10
+        colour = np.stack([labels % 3, labels % 5, labels % 7], axis=1)[:, :, None, None] * 10.0
+        levels = np.clip(80 + 8 * smooth + colour, 0, 255).astype(np.uint8)
+        import_images(ArraySource(levels, labels, [f"class {i}" for i in range(10)]), root / name, workers=1)
+    return root
+
+
+def _reproduce(place: Path, *arguments: object) -> dict[str, object]:
+    sets = [word for override in _SMALL for word in ("--set", override)]
+    done = striate(
+        "reproduce", "krizhevsky2009", "--store", place / "train", "--test", place / "test", "--out", place / "out", *sets,
+        *arguments, "--json",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def test_figures_of_models_and_of_classifiers_are_drawn_and_kept(place: Path) -> None:
+    """Too little training for any finding; but all ten bars are measured, and a second call trains and measures nothing."""
+    sets = ["--set", "preprocess.delete=600", "--set", "data.limit=null"]
+    figures = ["--figure", "2.15", "--figure", "3.1", "--figure", "3.2"]
+    result = _reproduce(place, *sets, *figures)
+    assert [figure["figure"] for figure in result["figures"]] == ["2.15", "3.1", "3.2"]
+    bars = result["figures"][1]["ours"]
+    assert all(f"({letter})" in bars for letter in "abcdefghij")
+    runs = place / "out" / "runs"
+    assert {"unwhitened", "whitened", "second", "tuned", "random-1000", "random-10000", "second-tuned", "deep"} == {
+        path.name for path in runs.iterdir()
+    }
+    changed = {path: path.stat().st_mtime_ns for path in runs.rglob("encoder.safetensors")}
+    again = _reproduce(place, *sets, "--figure", "3.1")
+    assert again["figures"][0]["ours"] == bars
+    assert changed == {path: path.stat().st_mtime_ns for path in runs.rglob("encoder.safetensors")}
+    assert (place / "out" / "figures" / "figure-3.1.png").stat().st_size > 5000
+
+
+def test_what_cannot_be_reproduced_is_one_line(place: Path) -> None:
+    done = striate("reproduce", "krizhevsky2009", "--store", place / "train", "--figure", "3.1")
+    assert done.returncode == 2 and "give --test STORE" in done.stderr
+    done = striate("reproduce", "krizhevsky2009", "--store", place / "train", "--figure", "1.1")
+    assert done.returncode == 2 and "two thirds" in done.stderr
+    done = striate("reproduce", "krizhevsky1999", "--store", place / "train")
+    assert done.returncode == 2 and "there is krizhevsky2009" in done.stderr

@@ -10,9 +10,7 @@ from striate.draws import generator
 from striate.images import ArraySource, import_images
 from training import striate
 
-_SMALL = (
-    "train.epochs=0.5 train.batch_size=20 train.snapshots=3 train.warmup_steps=2 train.log_every=2 train.checkpoint_every_s=1000"
-).split()
+_SMALL = ["train.epochs=0.5", "train.batch_size=20", "train.snapshots=3", "train.warmup_steps=2", "train.log_every=2"]
 
 
 @pytest.fixture(scope="module")

@@ -121,6 +121,7 @@ class TrainGroup(_Strict):
     k: int = Field(1, ge=1, description="Gibbs steps")
     chains: int | None = Field(None, ge=1, description="kept chains: PCD; null: CD")
     sample_visible: bool = True
+    sample_data: bool = Field(False, description="binary visible units: draw states from the data's levels at each step")
     sigma_rate: float = Field(0.0, ge=0, description="factor on the rate for learning gaussian units' sigma; 0 keeps it fixed")
     final_states: bool = False
     dtype: Literal["auto", "fp32", "tf32", "bf16"] = "auto"

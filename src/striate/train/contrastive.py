@@ -42,6 +42,7 @@ class CDSettings:
         sparsity_cost: pull towards it, on the hidden biases' statistics (Lee et al. 2008).
         sparsity_memory: decay of the running mean of activities that the pull is computed from.
         sample_visible: whether reconstructions are sampled (the paper) or means.
+        sample_data: whether binary visible units take states drawn from the data's levels, anew at each step, or the levels.
         sigma_rate: factor on the learning rate for the visible standard deviations; 0 keeps them fixed (section 1.4.3.2).
         final_states: whether the last hidden layer enters as states (one bit each, chapter 4) or as means.
     """
@@ -53,6 +54,7 @@ class CDSettings:
     sparsity_cost: float = 0.0
     sparsity_memory: float = 0.9
     sample_visible: bool = True
+    sample_data: bool = False
     sigma_rate: float = 0.0
     final_states: bool = False
 
@@ -127,17 +129,20 @@ class ContrastiveLearner:
         room = self._workspace(len(batch))
         draws = self._draws.at(self.step_number)
         rates = self.schedule(self.step_number)
-        self._positive_phase(room, batch)
+        self._positive_phase(room, batch, draws)
         error = self._negative_phase(room, draws)
         self._update(room, rates)
         self.step_number += 1
         return {"reconstruction_error": error, "hidden_activity": room.positive_activity.mean()}
 
-    def _positive_phase(self, room: _Workspace, batch: Tensor) -> None:
+    def _positive_phase(self, room: _Workspace, batch: Tensor, draws: Draws) -> None:
         """Fill the data's rows: v0 in units of sigma, p(h | v0)."""
         if batch.shape[1:] != (self.rbm.num_visible,):
             raise BadInput(f"a batch of shape {tuple(batch.shape)} does not fit {self.rbm.num_visible} visible units")
-        if self._sigma is None:
+        if self._sigma is None and self.settings.sample_data:
+            uniform = room.uniform[: batch.numel()].view(batch.shape)
+            torch.lt(draws.uniform("data", batch.shape, out=uniform), batch, out=room.v0)
+        elif self._sigma is None:
             room.v0.copy_(batch)
         else:
             torch.div(batch, self._sigma, out=room.v0)

@@ -19,6 +19,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--train", metavar="STORE", type=Path, required=True, help="labelled pictures to train on")
     parser.add_argument("--test", metavar="STORE", type=Path, required=True, help="other labelled pictures to judge on")
     parser.add_argument("--layer", help="by default the model's last")
+    parser.add_argument(
+        "--likelihood", action="store_true", help="measure an RBM's log-likelihood of the test pictures instead"
+    )
+    parser.add_argument("--chains", type=int, default=100, help="of annealed importance sampling, for --likelihood")
     parser.add_argument("--limit", type=int, help="train on at most so many pictures")
 
 
@@ -28,6 +32,10 @@ def run(args: argparse.Namespace, screen: Screen) -> dict[str, Any]:
     from striate.images import ImageStore
 
     train, test = ImageStore(args.train), ImageStore(args.test)
+    if args.likelihood:
+        from striate.app.likelihood import likelihood_of_run
+
+        return likelihood_of_run(args.run, train, test, screen, args.chains)
     names = train.class_names or test.class_names
     return probe_run(args.run, labelled(train, args.limit), labelled(test), names, screen, args.layer)
 
@@ -36,6 +44,13 @@ def show(result: dict[str, Any], screen: Screen) -> None:
     """A table for people."""
     from rich.table import Table
 
+    if "log_z" in result:
+        screen.say(
+            f"log-likelihood {result['value']:.2f} nats a picture ({result['low']:.2f} to {result['high']:.2f}), conservative "
+            f"{result['conservative']:.2f}; log Z {result['log_z']:.2f} +- {result['log_z_error']:.2f}, "
+            f"{result['effective']:.0f} of {result['runs']} chains effective; {result['n']:,} pictures"
+        )
+        return
     table = Table(box=None)
     for heading in ("from", "accuracy", "95% interval", "dimensions", "train", "test"):
         table.add_column(heading)

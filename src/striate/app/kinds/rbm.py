@@ -60,6 +60,7 @@ def cd_settings(group: TrainGroup) -> CDSettings:
         sparsity_target=group.sparsity_target,
         sparsity_cost=group.sparsity_cost,
         sample_visible=group.sample_visible,
+        sample_data=group.sample_data,
         sigma_rate=group.sigma_rate,
         final_states=group.final_states,
     )

@@ -123,6 +123,12 @@ class TrainGroup(_Strict):
     sample_visible: bool = True
     sample_data: bool = Field(False, description="binary visible units: draw states from the data's levels at each step")
     sigma_rate: float = Field(0.0, ge=0, description="factor on the rate for learning gaussian units' sigma; 0 keeps it fixed")
+    sampler: Literal["gibbs", "fast", "tempering", "langevin"] = Field("gibbs", description="how negative states are drawn")
+    fast_rate: float = Field(1.0, ge=0, description="sampler=fast: rate of the fast weights beside the learning rate")
+    temperatures: int = Field(10, ge=2, description="sampler=tempering: how many")
+    langevin_step: float = Field(0.1, gt=0, le=1, description="sampler=langevin: a step's size; k says how many")
+    centring: bool = Field(False, description="learn from activities less their running means")
+    clip: float | None = Field(None, gt=0, description="most length of one filter's gradient")
     final_states: bool = False
     dtype: Literal["auto", "fp32", "tf32", "bf16"] = "auto"
     rates: list[float] = Field([1.0], min_length=1, description="nets: factor on each layer's rate, lowest first; 0 freezes")

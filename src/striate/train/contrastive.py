@@ -12,8 +12,7 @@ Benchmarks: `cd-step`, `cd-peers`. Source: Krizhevsky 2009, section 1.4.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor
@@ -21,53 +20,17 @@ from torch import Tensor
 from striate.draws import Draws
 from striate.errors import BadInput
 from striate.models.rbm import RBM, Gaussian
+from striate.train.cd_settings import ALWAYS_ON as ALWAYS_ON
+from striate.train.cd_settings import DEAD as DEAD
+from striate.train.cd_settings import CDSettings as CDSettings
+from striate.train.cd_settings import Schedule as Schedule
+from striate.train.cd_settings import constant as constant
+from striate.train.samplers import NegativeSampler, make_sampler
 from striate.train.sigma import SigmaUpdate
 from striate.train.updates import BiasUpdate, Rates, WeightUpdate
 
-Schedule = Callable[[int], Rates]
-
-# Mean activities below and above which a unit says nothing about the picture.
-DEAD, ALWAYS_ON = 1e-3, 0.99
-
-
-@dataclass(frozen=True)
-class CDSettings:
-    """How the statistics are taken. Rates and momentum come from the schedule.
-
-    Attributes:
-        k: full Gibbs steps an update.
-        chains: None for CD (chains start at the data); a number for PCD with that many kept chains.
-        weight_decay: per unit of learning rate.
-        sparsity_target: wanted mean activity of every hidden unit, or None.
-        sparsity_cost: pull towards it, on the hidden biases' statistics (Lee et al. 2008).
-        sparsity_memory: decay of the running mean of activities that the pull is computed from.
-        sample_visible: whether reconstructions are sampled (the paper) or means.
-        sample_data: whether binary visible units take states drawn from the data's levels, anew at each step, or the levels.
-        sigma_rate: factor on the learning rate for the visible standard deviations; 0 keeps them fixed (section 1.4.3.2).
-        final_states: whether the last hidden layer enters as states (one bit each, chapter 4) or as means.
-    """
-
-    k: int = 1
-    chains: int | None = None
-    weight_decay: float = 0.0
-    sparsity_target: float | None = None
-    sparsity_cost: float = 0.0
-    sparsity_memory: float = 0.9
-    sample_visible: bool = True
-    sample_data: bool = False
-    sigma_rate: float = 0.0
-    final_states: bool = False
-
-    def __post_init__(self) -> None:
-        if self.k < 1:
-            raise BadInput(f"train.k: CD-k needs k >= 1, found {self.k}")
-        if self.chains is not None and self.chains < 1:
-            raise BadInput(f"train.chains: PCD needs at least one chain, found {self.chains}")
-
-
-def constant(learning_rate: float, momentum: float = 0.0) -> Schedule:
-    """The schedule that never changes."""
-    return lambda step: Rates(learning_rate, momentum)
+# Offsets of centring follow the data's means at this rate a step (Melchior et al. 2016 use 0.01 to 0.001).
+_OFFSET_RATE = 0.01
 
 
 class ContrastiveLearner:
@@ -112,6 +75,8 @@ class ContrastiveLearner:
         self._deviations = SigmaUpdate(units.sigma) if isinstance(units, Gaussian) and settings.sigma_rate else None
         self._activity = torch.full_like(self.rbm.hidden_bias, settings.sparsity_target or 0.0)
         self._chains: Tensor | None = None
+        self._sampler: NegativeSampler | None = make_sampler(self.rbm, settings, seed)
+        self._offsets: tuple[Tensor, Tensor] | None = None
         self._rooms: _Workspace | None = None
 
     @property
@@ -156,6 +121,8 @@ class ContrastiveLearner:
         negative = slice(room.size, None)
         self._sample(room.h_mean, room.h_state, draws, "h0", room)
         error = None
+        if self._sampler is not None:
+            return self._sampled(room, draws, self._sampler)
         if self._chains is not None:
             error = self._reconstruction_error(room, self._visible_means(room.h_state, room))
             room.chain_state.copy_(self._chains)
@@ -172,16 +139,29 @@ class ContrastiveLearner:
                 self._sample(mean, state, draws, f"h{k}", room)
         if self._chains is not None:
             self._chains.copy_(state)
-        last = state if self.settings.final_states else mean
-        # Each phase is averaged over its own count: chains may be more or fewer than pictures.
-        torch.mul(last, -room.size / room.num_negative, out=mean)
-        room.hidden[negative].copy_(mean)
+        self._enter_negative(room, state if self.settings.final_states else mean, mean)
         assert error is not None
+        return error
+
+    def _enter_negative(self, room: _Workspace, last: Tensor, out: Tensor) -> None:
+        """Each phase is averaged over its own count: chains may be more or fewer than pictures."""
+        torch.mul(last, -room.size / room.num_negative, out=out)
+        room.hidden[room.size :].copy_(out)
+
+    def _sampled(self, room: _Workspace, draws: Draws, sampler: NegativeSampler) -> Tensor:
+        """Negative rows from a sampler of its own; the reconstruction error is of one plain step all the same."""
+        error = self._reconstruction_error(room, self._visible_means(room.h_state, room))
+        v, h_mean = sampler.advance(room.v0 if self._sigma is None else room.v0 * self._sigma, draws)
+        chains = room.v_mean[: room.num_negative]
+        chains.copy_(v if self._sigma is None else v / self._sigma)
+        room.visible[room.size :].copy_(chains)
+        mean = room.h_mean if self.settings.chains is None else room.chain_mean
+        self._enter_negative(room, h_mean, mean)
         return error
 
     def _update(self, room: _Workspace, rates: Rates) -> None:
         settings = self.settings
-        negative_activity = room.chain_mean if self._chains is not None else room.h_mean
+        negative_activity = room.chain_mean if self.settings.chains is not None else room.h_mean
         hidden = room.positive_activity + negative_activity.sum(dim=0).div_(room.size)
         self._activity.lerp_(room.positive_activity, 1 - settings.sparsity_memory)
         if settings.sparsity_target is not None:
@@ -191,11 +171,37 @@ class ContrastiveLearner:
             visible.mul_(self._sigma)
         overlap = None if self._deviations is None else self._deviations.overlap
         squares = None if self._deviations is None else self._squares(room)
-        self._weights.apply(room.hidden, room.visible, 1 / room.size, rates, settings.weight_decay, overlap)
+        if self._sampler is not None:
+            self._sampler.learn(room.hidden, room.visible, hidden, visible, 1 / room.size, rates.learning_rate)
+        offsets = self._centre(room) if settings.centring else None
+        self._weights.apply(room.hidden, room.visible, 1 / room.size, rates, settings.weight_decay, overlap, settings.clip)
         self._hidden_bias.apply(hidden, rates)
         self._visible_bias.apply(visible, rates)
+        if offsets is not None:
+            self._uncentre(*offsets)
         if self._deviations is not None and squares is not None:
             self._deviations.apply(squares, Rates(rates.learning_rate * settings.sigma_rate, rates.momentum))
+
+    def _centre(self, room: _Workspace) -> tuple[Tensor, Tensor]:
+        """Take running means from the rows of both phases; gives these means, of v / sigma and of h."""
+        if self._offsets is None:
+            self._offsets = (room.v0.mean(dim=0), room.positive_activity.clone())
+        visible, hidden = self._offsets
+        visible.lerp_(room.v0.mean(dim=0), _OFFSET_RATE)
+        hidden.lerp_(room.positive_activity, _OFFSET_RATE)
+        room.visible.sub_(visible.to(room.visible.dtype))
+        signs = hidden.to(room.hidden.dtype)
+        room.hidden[: room.size].sub_(signs)
+        # Negative rows carry their sign and their phase's share.
+        room.hidden[room.size :].add_(signs * (room.size / room.num_negative))
+        return visible, hidden
+
+    def _uncentre(self, visible: Tensor, hidden: Tensor) -> None:
+        """A change of centred weights moves the plain biases against it, so that means are where they were."""
+        change = self._weights.velocity
+        self.rbm.hidden_bias.sub_(change @ visible)
+        back = hidden @ change
+        self.rbm.visible_bias.sub_(back if self._sigma is None else back * self._sigma)
 
     def _squares(self, room: _Workspace) -> Tensor:
         """Mean of ((v - b) / sigma)^2 over the data less that over the chains, (visible,)."""
@@ -241,7 +247,7 @@ class ContrastiveLearner:
     def _workspace(self, size: int) -> _Workspace:
         if self._rooms is None or self._rooms.size != size:
             self._rooms = _Workspace(self.rbm, size, self.settings.chains, self.dtype)
-        if self.settings.chains is not None and self._chains is None:
+        if self.settings.chains is not None and self._chains is None and self._sampler is None:
             self._chains = self._first_chains(self.settings.chains)
         return self._rooms
 
@@ -264,10 +270,19 @@ class ContrastiveLearner:
             state["chains"] = self._chains
         if self._deviations is not None:
             state |= self._deviations.state()
+        if self._sampler is not None:
+            state |= {f"sampler.{name}": tensor for name, tensor in self._sampler.state().items()}
+        if self._offsets is not None:
+            state |= {"offset.visible": self._offsets[0], "offset.hidden": self._offsets[1]}
         return state
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
         """Take over what `state` gave, copying into this learner's own arrays."""
+        if "offset.visible" in state:
+            self._offsets = (torch.zeros_like(self.rbm.visible_bias), torch.zeros_like(self.rbm.hidden_bias))
+        if self._sampler is not None:
+            prefix = "sampler."
+            self._sampler.load_state({n.removeprefix(prefix): t for n, t in state.items() if n.startswith(prefix)})
         own = self.state()
         missing = sorted(set(own) - set(state) - {"chains"})
         if missing:

@@ -56,6 +56,7 @@ class WeightUpdate:
         rates: Rates,
         decay: float,
         overlap: Tensor | None = None,
+        clip: float | None = None,
     ) -> None:
         """One update from statistics ``scale * hidden' @ visible``; rows of the negative phase carry their minus sign.
 
@@ -65,12 +66,17 @@ class WeightUpdate:
             scale: 1 / batch.
             rates: this step's.
             decay: weight decay, per unit of learning rate.
+            clip: most length of a row of the averaged statistics; longer ones are scaled down to it.
             overlap: if given, filled with sum over hidden units of weights times statistics, (visible,) float32: what learned
                 visible deviations need of these products, for one pass over blocks that are warm.
         """
-        step = self._step_fp32 if self._fp32 and overlap is None else self._step_mixed
+        blocks = overlap is not None or clip is not None
+        if blocks and self._fp32:
+            self._prepare_blocks()
         if overlap is not None:
-            self._prepare_overlap(overlap)
+            overlap.zero_()
+        step = self._step_fp32 if self._fp32 and not blocks else self._step_mixed
+        self._clip = clip
         for start in range(0, len(self.weights), self._rows):
             block = slice(start, start + self._rows)
             step(block, hidden[:, block].t(), visible, scale, rates)
@@ -83,9 +89,9 @@ class WeightUpdate:
             if not self._fp32:
                 self.operand[block].copy_(self.weights[block])
 
-    def _prepare_overlap(self, overlap: Tensor) -> None:
-        overlap.zero_()
-        if self._fp32 and not hasattr(self, "_statistics"):
+    def _prepare_blocks(self) -> None:
+        """In fp32 whole products are quicker; blocks are made where statistics must be seen."""
+        if not hasattr(self, "_statistics"):
             self._rows = _block_rows(self.weights)
             self._product = torch.empty(self._rows, self.weights.shape[1], device=self.weights.device)
             self._statistics = torch.empty_like(self._product)
@@ -98,6 +104,8 @@ class WeightUpdate:
         statistics = self._statistics[: len(hidden)]
         torch.mm(hidden, visible, out=self._product[: len(hidden)])
         statistics.copy_(self._product[: len(hidden)])
+        if self._clip is not None:
+            torch.renorm(statistics, 2, 0, self._clip / abs(scale), out=statistics)
         self.velocity[block].mul_(rates.momentum).add_(statistics, alpha=rates.learning_rate * scale)
 
     def refresh(self) -> None:

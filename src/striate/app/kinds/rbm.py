@@ -62,6 +62,12 @@ def cd_settings(group: TrainGroup) -> CDSettings:
         sample_visible=group.sample_visible,
         sample_data=group.sample_data,
         sigma_rate=group.sigma_rate,
+        sampler=group.sampler,
+        fast_rate=group.fast_rate,
+        temperatures=group.temperatures,
+        langevin_step=group.langevin_step,
+        centring=group.centring,
+        clip=group.clip,
         final_states=group.final_states,
     )
 

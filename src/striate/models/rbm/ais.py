@@ -66,21 +66,26 @@ class Annealed:
 
     Args:
         rbm: the model at beta = 1.
-        data: rows (n, visible) that the base is fitted to, in data units.
+        mean: of the base's pixels, (visible,), in data units.
+        deviation: of a Gaussian base's pixels, (visible,).
     """
 
-    def __init__(self, rbm: RBM, data: Tensor) -> None:
+    def __init__(self, rbm: RBM, mean: Tensor, deviation: Tensor) -> None:
         self.rbm = rbm
-        mean = data.mean(dim=0)
+        self.mean, self.deviation = mean, deviation
         self._gaussian = isinstance(rbm.units, Gaussian)
         if isinstance(rbm.units, Gaussian):
             self._mean, self._sigma = mean, rbm.units.sigma.expand(rbm.num_visible)
             # No narrower than the RBM's own noise, so that the base covers what the RBM can reach.
-            self._deviation = torch.maximum(data.std(dim=0), self._sigma).clamp_min(
-                _LEAST_DEVIATION * float(self._sigma.mean())
-            )
+            least = _LEAST_DEVIATION * float(self._sigma.mean())
+            self._deviation = torch.maximum(deviation, self._sigma).clamp_min(least)
         else:
             self._bias = torch.logit(mean.clamp(_LEAST_PROBABILITY, 1 - _LEAST_PROBABILITY))
+
+    @staticmethod
+    def fitted(rbm: RBM, data: Tensor) -> Annealed:
+        """With a base fitted to rows (n, visible) in data units."""
+        return Annealed(rbm, data.mean(dim=0), data.std(dim=0) if len(data) > 1 else torch.ones_like(data[0]))
 
     def base_log_z(self) -> float:
         """log Z at beta = 0, where hidden units are fair coins."""
@@ -103,7 +108,7 @@ class Annealed:
             return (((v - self._mean) / self._deviation).square().sum(dim=1) - own) / 2
         return v @ (self.rbm.visible_bias - self._bias)
 
-    def resample(self, h: Tensor, beta: float, draws: Draws) -> Tensor:
+    def resample(self, h: Tensor, beta: float | Tensor, draws: Draws) -> Tensor:
         """Visible states given hidden ones at a beta; both ends' distributions are Gaussian, or Bernoulli, and so is this."""
         drive = h @ self.rbm.weights
         if not self._gaussian:
@@ -148,7 +153,7 @@ def estimate_log_z(
             f"annealing {count} chains over {len(betas):,} models of {rbm.num_visible} x {rbm.num_hidden} units takes "
             f"{work:.2g} multiply-adds, more than the {max_products:.2g} allowed: use fewer chains or steps"
         )
-    path = Annealed(rbm, data)
+    path = Annealed.fitted(rbm, data)
     if samples is None:
         log_weights = _anneal(path, path.start(count, draws), betas.tolist(), draws)
         return _summarise(path.base_log_z(), log_weights, len(betas) - 1, 1)

@@ -12,6 +12,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from striate.errors import BadInput
+from striate.models.autoencoder import Autoencoder, AutoencoderEncoder
 from striate.models.classifier import LogisticNet, NetEncoder
 from striate.models.encoder import Encoder
 from striate.models.rbm import RBM
@@ -25,10 +26,11 @@ _FILE = "encoder.safetensors"
 
 @dataclass(frozen=True)
 class Parts:
-    """A model without its preprocessing: RBMs, the lowest first, or a net."""
+    """A model without its preprocessing: RBMs, the lowest first, or a net, or an autoencoder."""
 
     rbms: tuple[RBM, ...] = ()
     net: LogisticNet | None = None
+    autoencoder: Autoencoder | None = None
 
     def filters(self) -> Tensor:
         """Filters in the space of the preprocessed pictures, (units, pixels): the top RBM's, a net's lowest layer's.
@@ -37,6 +39,8 @@ class Parts:
         """
         if self.net is not None:
             return self.net.weights[0]
+        if self.autoencoder is not None:
+            return self.autoencoder.weights[0]
         filters = self.rbms[-1].weights
         for rbm in reversed(self.rbms[:-1]):
             filters = filters @ rbm.weights
@@ -60,13 +64,15 @@ class TrainedModel:
             BadInput: it is a net.
         """
         if not self.parts.rbms:
-            raise BadInput(f"{self.description['name']} is a net: expected a run of RBMs")
+            raise BadInput(f"{self.description['name']} is no run of RBMs, which is expected here")
         return self.parts.rbms[-1]
 
     def encoder(self, image_shape: tuple[int, int, int] | None = None) -> Encoder:
         """The model as an encoder; a patch model reads pictures of any shape its patches fit into."""
         if self.parts.net is not None:
             return NetEncoder(self.preprocessor, self.parts.net)
+        if self.parts.autoencoder is not None:
+            return AutoencoderEncoder(self.preprocessor, self.parts.autoencoder)
         if self.preprocessor.settings.patch is None:
             return RBMEncoder(self.preprocessor, self.parts.rbms)
         return PatchEncoder(self.preprocessor, self.rbm, image_shape or self.image_shape)
@@ -87,6 +93,9 @@ def save_model(run: Path, parts: Parts, preprocessor: Preprocessor, image_shape:
         tensors |= {f"layers.{level}.{key}": tensor for key, tensor in rbm.state().items()}
     if parts.net is not None:
         tensors |= {f"net.{key}": tensor for key, tensor in parts.net.state().items()}
+    if parts.autoencoder is not None:
+        description["autoencoder"] = parts.autoencoder.describe()
+        tensors |= {f"autoencoder.{key}": tensor for key, tensor in parts.autoencoder.state().items()}
     write_tensors(run / _FILE, tensors, {"striate": json.dumps(description)})
 
 
@@ -111,9 +120,13 @@ def load_model(run: str | Path) -> TrainedModel:
         raise BadInput(f"{file} is of version {description.get('version')}, this Striate reads version {FORMAT_VERSION}")
     channels, height, width = description["image_shape"]
     rbms = (RBM.restore(layer, _part(tensors, f"layers.{level}.")) for level, layer in enumerate(description["layers"]))
-    net = _part(tensors, "net.")
+    net, autoencoder = _part(tensors, "net."), _part(tensors, "autoencoder.")
     return TrainedModel(
-        Parts(tuple(rbms), LogisticNet.restore(net) if net else None),
+        Parts(
+            tuple(rbms),
+            LogisticNet.restore(net) if net else None,
+            Autoencoder.restore(description["autoencoder"], autoencoder) if autoencoder else None,
+        ),
         Preprocessor.restore(description["preprocess"], _part(tensors, "preprocess.")),
         (channels, height, width),
         description,

@@ -93,8 +93,10 @@ def sample_pictures(looked: Looked, count: int) -> np.ndarray | None:
 def reconstructions(looked: Looked, pictures: np.ndarray) -> bytes:
     """Pictures above what the model makes of them in one step of means."""
     rows = looked.model.preprocessor.apply(pictures)
-    net = DeepBeliefNet(looked.model.parts.rbms)
-    rebuilt = looked.model.preprocessor.invert(net.down(net.up(rows)[-1]))
+    auto = looked.model.parts.autoencoder
+    net = DeepBeliefNet(looked.model.parts.rbms) if auto is None else None
+    passed = auto.decode(auto.encode(rows)) if auto is not None else net.down(net.up(rows)[-1]) if net is not None else rows
+    rebuilt = looked.model.preprocessor.invert(passed)
     return png_bytes(pair_sheet(pictures.astype(np.float32), rebuilt.numpy()))
 
 
@@ -102,6 +104,8 @@ def mean_activities(looked: Looked, pictures: np.ndarray) -> np.ndarray:
     """Each hidden unit's mean activity over pictures, (hidden,)."""
     rows = looked.model.preprocessor.apply(pictures)
     parts = looked.model.parts
+    if parts.autoencoder is not None:
+        return parts.autoencoder.encode(rows).mean(dim=0).numpy()
     layers = parts.net.hidden(rows) if parts.net is not None else DeepBeliefNet(parts.rbms).up(rows)
     return layers[-1].mean(dim=0).numpy()
 
@@ -170,6 +174,9 @@ def _report(looked: Looked, credits: tuple[str, ...]) -> Report:
 def _sizes_in_words(model: TrainedModel) -> str:
     if model.parts.net is not None:
         return f"a net of {' x '.join(f'{size:,}' for size in model.parts.net.sizes)} units"
+    if model.parts.autoencoder is not None:
+        widths = [bias.numel() for bias in model.parts.autoencoder.biases]
+        return f"an autoencoder of {' x '.join(f'{width:,}' for width in [widths[-1], *widths])} units"
     layers = " on ".join(f"{rbm.num_hidden:,}" for rbm in reversed(model.parts.rbms))
     return f"{layers} hidden units on {model.parts.rbms[0].num_visible:,} visible ones"
 
@@ -219,7 +226,7 @@ def _time_section(looked: Looked) -> Section:
 def _data_section(looked: Looked, pictures: np.ndarray) -> Section:
     activity = mean_activities(looked, pictures)
     figures = [Figure("How active each hidden unit is on average.", draw.histogram(activity, "mean activity", log=True))]
-    if looked.model.parts.rbms:
+    if looked.model.parts.net is None:
         caption = "Pictures, and beneath each what the model rebuilds from its hidden layer."
         figures.insert(0, Figure(caption, reconstructions(looked, pictures[:_PAIRS]), pixelated=True))
     dead, always = int((activity < 1e-3).sum()), int((activity > 0.99).sum())

@@ -103,6 +103,15 @@ class NetGroup(_Strict):
         return layers
 
 
+class AutoencoderGroup(_Strict):
+    """A stack of RBMs unrolled into an encoder and its mirror, trained as one net; its top layer is the code."""
+
+    kind: Literal["autoencoder"]
+    below: Path = Field(description="the run of RBMs to unroll")
+    linear_code: bool = Field(False, description="code units without a sigmoid")
+    code_noise: float = Field(0.0, ge=0, description="noise on the code's total inputs; 4 makes its units binary")
+
+
 class TrainGroup(_Strict):
     """The learning rule, its schedule, and what is kept."""
 
@@ -155,7 +164,7 @@ class Recipe(_Strict):
     name: str
     data: DataSettings = DataSettings()
     preprocess: PreprocessGroup = PreprocessGroup()
-    model: RBMGroup | PatchesGroup | NetGroup = Field(RBMGroup(), discriminator="kind")
+    model: RBMGroup | PatchesGroup | NetGroup | AutoencoderGroup = Field(RBMGroup(), discriminator="kind")
     train: TrainGroup = TrainGroup()
     cluster: None = Field(None, description="one process; the cluster is not built yet")
     eval: EvalGroup = EvalGroup()
@@ -276,4 +285,9 @@ def _fields(location: list[str], kind: str | None) -> set[str]:
     return set(model.model_fields)
 
 
-_MODELS: dict[str, type[BaseModel]] = {"rbm": RBMGroup, "patch-rbms": PatchesGroup, "net": NetGroup}
+_MODELS: dict[str, type[BaseModel]] = {
+    "rbm": RBMGroup,
+    "patch-rbms": PatchesGroup,
+    "net": NetGroup,
+    "autoencoder": AutoencoderGroup,
+}

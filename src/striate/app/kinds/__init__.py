@@ -1,5 +1,6 @@
 """Kinds of models that recipes can name: how each is started, trained and kept. A new kind is a file here and a line below."""
 
+from striate.app.kinds.autoencoder import build_autoencoder
 from striate.app.kinds.kind import Kind as Kind
 from striate.app.kinds.kind import Prepared as Prepared
 from striate.app.kinds.kind import Subject as Subject
@@ -11,4 +12,5 @@ KINDS = {
     "rbm": Kind(build_rbm, on_activities=True),
     "patch-rbms": Kind(build_patches, on_activities=False),
     "net": Kind(build_net, on_activities=False),
+    "autoencoder": Kind(build_autoencoder, on_activities=False),
 }

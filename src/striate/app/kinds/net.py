@@ -70,10 +70,15 @@ def build_net(prepared: Prepared, resumed: Parts | None) -> Subject:
     )
 
 
-def backprop_settings(group: TrainGroup) -> BackpropSettings:
+def backprop_settings(group: TrainGroup, code_noise: float = 0.0, code: int | None = None) -> BackpropSettings:
     """The recipe's group as the learner's settings."""
     return BackpropSettings(
-        weight_decay=group.weight_decay, rates=tuple(group.rates), dropout=group.dropout, patience=group.patience
+        weight_decay=group.weight_decay,
+        rates=tuple(group.rates),
+        dropout=group.dropout,
+        patience=group.patience,
+        code_noise=code_noise,
+        code=code,
     )
 
 

@@ -22,7 +22,7 @@ from striate.train.checkpoint import write_text
 
 _AT_ONCE = 1000
 # Features up to this size stay float32; beyond it they are kept in half the bytes.
-_LARGE_BYTES = 6 << 30
+_LARGE_BYTES = 1 << 30
 
 
 def probe_run(

@@ -126,7 +126,9 @@ def test_nets_that_cannot_be_made_are_one_line(place: Path, model: str, more: st
 
 def test_a_stack_is_unrolled_into_an_autoencoder_that_rebuilds_better(place: Path) -> None:
     """By command: trained, loaded, encoding codes; a fifth less error than the RBM at least; reported; resumed."""
-    text = _net(place, f"below: {place / 'below'}", epochs=100, rate=0.005).read_text().replace("kind: net", "kind: autoencoder")
+    text = (
+        _net(place, f"below: {place / 'below'}", epochs=100, rate=0.005).read_text().replace("kind: net", "kind: autoencoder")
+    )
     (place / "auto.yaml").write_text(text)
     _train(place, place / "auto.yaml", "auto")
     model = load_model(place / "auto")
@@ -143,6 +145,18 @@ def test_a_stack_is_unrolled_into_an_autoencoder_that_rebuilds_better(place: Pat
     report = striate("show", place / "auto", "report", "--json")
     assert report.returncode == 0, report.stderr
     assert striate("resume", place / "auto").returncode == 0
+
+
+def test_classes_need_no_names(place: Path, tmp_path: Path) -> None:
+    """A label column of numbers is enough."""
+    pictures = ImageStore(place / "store")
+    import_images(ArraySource(pictures[:100], pictures.labels[:100]), tmp_path / "numbers")
+    assert not ImageStore(tmp_path / "numbers").class_names
+    recipe = _net(tmp_path, "hidden: [10]", epochs=1)
+    done = striate("train", recipe, f"data.store={tmp_path / 'numbers'}", "--run", tmp_path / "run")
+    assert done.returncode == 0, done.stderr
+    net = load_model(tmp_path / "run").parts.net
+    assert net is not None and net.sizes == (768, 10, 2)
 
 
 def test_unlabelled_pictures_are_refused(place: Path, tmp_path: Path) -> None:

@@ -75,7 +75,7 @@ def build(recipe: Recipe, say: Say, resumed: Resumed | None = None) -> Experimen
         preprocessor,
         _rows(preprocessor, layers, store, patches, total, streamed),
         None if patches is not None else torch.from_numpy(store.labels[:count].astype(np.int64)),
-        len(store.class_names),
+        max(len(store.class_names), 1 + int(store.labels.max(initial=-1))),
         below.parts if below else Parts(),
         device,
         total_steps,

@@ -25,6 +25,7 @@ NAMES = {
     "cd-peers": "CD-1 images/s beside scikit-learn, rbms, learnergy and plain torch",
     "patch-rbms": "26 patch RBMs side by side beside one after another",
     "backprop-step": "a step of fine-tuning beside its bare products and torch's own autograd",
+    "grbm-options": "what each option gives a Gaussian RBM whose likelihood is known",
     "import": "importing JPEG files beside a plain Pillow loop",
     "whitening": "streamed whitening statistics beside the bare product",
     "memory": "peak memory on a store ten times larger than the limit",

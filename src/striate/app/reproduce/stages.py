@@ -145,8 +145,9 @@ class Stages:
 
     @property
     def class_names(self) -> list[str]:
-        """Of the store."""
-        return self.store.class_names
+        """Of the store; numbers where classes have no names."""
+        classes = 1 + int(self.store.labels.max(initial=-1))
+        return self.store.class_names or [str(number) for number in range(classes)]
 
     def probed(self, name: str, layer: str) -> ProbeResult:
         """Logistic regression on a layer of a stage's model; kept, so that it is done once."""

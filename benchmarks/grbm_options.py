@@ -20,7 +20,7 @@ from striate.train import CDSettings, ContrastiveLearner, Rates
 from timing import row
 
 BEST, GAUSSIAN = -2 * (1 + math.log(math.sqrt(2))), -(1 + math.log(2 * math.pi))
-LEARNED = {"sigma_rate": 1.0}
+LEARNED = {"sigma_rate": 0.1}
 OPTIONS = {
     "fixed sigma 1": {},
     "fixed sigma 0.7": {"sigma": 0.7},
@@ -43,10 +43,10 @@ def points(count: int, seed: int) -> torch.Tensor:
 
 def train(options: dict[str, object], steps: int, seed: int) -> tuple[RBM, float]:
     options = dict(options)
-    sigma = options.pop("sigma", 1.0)
+    sigma = options.pop("sigma", 0.8)
     settings = CDSettings(**options)  # type: ignore[arg-type]
-    rbm = new_rbm(4, torch.zeros(2), sigma=sigma, weight_std=0.1, hidden_bias=-1.0, draws=Draws(seed))  # type: ignore[arg-type]
-    learner = ContrastiveLearner(rbm, settings, lambda step: Rates(0.05 * min(1, 2 * (steps - step) / steps), 0.5), seed=seed)
+    rbm = new_rbm(4, torch.zeros(2), sigma=sigma, weight_std=2.0, hidden_bias=-3.0, draws=Draws(seed))  # type: ignore[arg-type]
+    learner = ContrastiveLearner(rbm, settings, lambda step: Rates(0.2 * min(1, 2 * (steps - step) / steps), 0.5), seed=seed)
     data = points(40_000, 0)
     begun = time.perf_counter()
     for step in range(steps):
@@ -61,7 +61,7 @@ def rows(quick: bool = False) -> list[dict[str, object]]:
     for name, options in OPTIONS.items():
         values, seconds = [], 0.0
         for seed in range(1 if quick else 3):
-            rbm, seconds = train(options, 3000 if quick else 15_000, seed)
+            rbm, seconds = train(options, 1500 if quick else 6000, seed)
             values.append(float(log_likelihood(rbm.to(dtype=torch.float64), test).mean()))
         peers = {"best_density": BEST, "gaussian": GAUSSIAN, "worst_of_seeds": min(values), "ms_a_step": 1e3 * seconds}
         found.append(

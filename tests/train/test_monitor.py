@@ -29,3 +29,10 @@ def test_the_first_error_is_remembered_over_a_resume() -> None:
     with pytest.raises(Diverged):
         Monitor(0.5).check(100, {"reconstruction_error": 11.0})
     Monitor().check(100, {"reconstruction_error": 11.0})
+
+
+def test_a_classifiers_loss_is_watched_and_its_remedy_named() -> None:
+    monitor = Monitor()
+    monitor.check(50, {"loss": 0.8, "error": 0.3})
+    with pytest.raises(Diverged, match=r"the loss rose from 0.8 to 17 by step 100: .*train.rates"):
+        monitor.check(100, {"loss": 17.0, "error": 0.9})

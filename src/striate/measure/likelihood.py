@@ -27,7 +27,8 @@ class Likelihood:
     Attributes:
         value: by the forward estimate of log Z, or exactly.
         low, high: 95% interval over rows and log Z's spread.
-        conservative: by the reverse estimate, a lower bound on average; equal to value where exact.
+        conservative: by the reverse estimate, a lower bound on average where its chains have become samples of the model; equal
+            to value where exact.
         log_z, log_z_error: of the forward estimate.
         effective: effective number of chains, of `runs`.
         n: rows.

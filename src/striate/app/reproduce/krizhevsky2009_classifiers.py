@@ -19,9 +19,11 @@ STAGES = MODELS | {
     "tuned": Stage(_NET, {"model.below": ("unwhitened",)}, {}),
     "random-1000": Stage(_RANDOM, {}, {"": ("model.hidden=[1000]",), "small": ("model.hidden=[500]",)}),
     "random-10000": Stage(_RANDOM, {}, {}),
-    "second-tuned": Stage(_NET, {"model.below": ("second",)}, {"": ("train.rates=[0, 1, 0.1]",)}),
+    "second-tuned": Stage(_NET, {"model.below": ("second",)}, {"": ("train.rates=[0, 1, 0.3]",), "cpu": ("train.epochs=5",)}),
     "deep": Stage(
-        _NET, {"model.layers": ("tuned:1", "second-tuned:2", "second-tuned:3")}, {"": ("train.rates=[0.3, 0.3, 0.1]",)}
+        _NET,
+        {"model.layers": ("tuned:1", "second-tuned:2", "second-tuned:3")},
+        {"": ("train.rates=[0.5, 0.5, 0.3]",), "cpu": ("train.epochs=5",)},
     ),
 }
 

@@ -105,3 +105,14 @@ def test_what_cannot_be_probed_is_named() -> None:
         probe(x, np.full(100, -1), x, y)
     with pytest.raises(BadInput, match="at least 20"):
         probe(x[:10], y[:10], x, y)
+
+
+def test_a_floor_keeps_features_that_seldom_vary_from_large_weights() -> None:
+    """A feature on in one row of 1,000, always of one class: standardised it gets a weight of its own, floored hardly any."""
+    rows, labels = _separable(1000, 0)
+    features = torch.cat([rows, torch.zeros(1000, 1)], dim=1)
+    features[5, 6] = 0.01
+    y = torch.tensor(labels)
+    plain, floored = (fit_logistic(features, y, 3, 0.01, floor=floor) for floor in (0.0, 0.2))
+    assert float(plain.weights[:, 6].abs().max()) > 20 * float(floored.weights[:, 6].abs().max())
+    torch.testing.assert_close(plain.weights[:, :6], floored.weights[:, :6], rtol=0.05, atol=0.02)

@@ -53,12 +53,18 @@ class Logistic:
 
 
 def fit(
-    features: Tensor, labels: Tensor, classes: int, l2: float, start: Logistic | None = None, iterations: int = _ITERATIONS
+    features: Tensor,
+    labels: Tensor,
+    classes: int,
+    l2: float,
+    start: Logistic | None = None,
+    iterations: int = _ITERATIONS,
+    floor: float = 0.0,
 ) -> Logistic:
     """Fit at one strength of L2 by the method that suits the size; arguments as for `fit_logistic`."""
     if features.numel() < _MANY:
-        return fit_logistic(features, labels, classes, l2, start, iterations)
-    mean, deviation = _standardising(features)
+        return fit_logistic(features, labels, classes, l2, start, iterations, floor)
+    mean, deviation = _standardising(features, floor)
     begin = None if start is None else (_standardised_weights(start, deviation), start.bias + start.weights @ mean)
     # While strengths are compared, each starts from the one before and needs fewer passes.
     epochs = 20 if iterations == _ITERATIONS else 8
@@ -70,7 +76,13 @@ def fit(
 
 
 def fit_logistic(
-    features: Tensor, labels: Tensor, classes: int, l2: float, start: Logistic | None = None, iterations: int = _ITERATIONS
+    features: Tensor,
+    labels: Tensor,
+    classes: int,
+    l2: float,
+    start: Logistic | None = None,
+    iterations: int = _ITERATIONS,
+    floor: float = 0.0,
 ) -> Logistic:
     """Fit at one strength of L2.
 
@@ -81,8 +93,10 @@ def fit_logistic(
         l2: of the objective above.
         start: a model to start from, fitted on the same features.
         iterations: of L-BFGS, at most.
+        floor: deviations below this share of their median count as that much: features that seldom vary then get no large
+            weights. 0 standardises them all.
     """
-    mean, deviation = _standardising(features)
+    mean, deviation = _standardising(features, floor)
     weights = torch.zeros(classes, features.shape[1])
     bias = torch.zeros(classes)
     if start is not None:
@@ -119,7 +133,7 @@ def _standardised_weights(model: Logistic, deviation: Tensor) -> Tensor:
     return torch.where(deviation.isinf(), 0.0, model.weights * deviation)
 
 
-def _standardising(features: Tensor) -> tuple[Tensor, Tensor]:
+def _standardising(features: Tensor, floor: float = 0.0) -> tuple[Tensor, Tensor]:
     total = torch.zeros(features.shape[1], dtype=torch.float64)
     squares = torch.zeros_like(total)
     for block in features.split(_BLOCK):
@@ -128,12 +142,15 @@ def _standardising(features: Tensor) -> tuple[Tensor, Tensor]:
     for block in features.split(_BLOCK):
         squares += (block.float() - mean.float()).square_().sum(dim=0, dtype=torch.float64)
     deviation = (squares / len(features)).sqrt()
-    deviation = torch.where(deviation > _LEAST_DEVIATION, deviation, torch.full_like(deviation, float("inf")))
+    varies = deviation > _LEAST_DEVIATION
+    if floor and bool(varies.any()):
+        deviation = deviation.clamp_min(floor * float(deviation[varies].median()))
+    deviation = torch.where(varies, deviation, torch.full_like(deviation, float("inf")))
     return mean.float(), deviation.float()
 
 
 def choose_logistic(
-    features: Tensor, labels: Tensor, classes: int, grid: Sequence[float] = GRID, seed: int = 0
+    features: Tensor, labels: Tensor, classes: int, grid: Sequence[float] = GRID, seed: int = 0, floor: float = 0.0
 ) -> tuple[Logistic, float]:
     """Fit with the L2 that does best on a held-out tenth of these (training) rows, then once more on all of them.
 
@@ -155,7 +172,7 @@ def choose_logistic(
     held_rows, held_labels = features[held], labels[held]
     best, best_accuracy, worse, model = None, -1.0, 0, None
     for l2 in sorted(grid, reverse=True):
-        model = fit(train_rows, train_labels, classes, l2, start=model, iterations=_SEARCH_ITERATIONS)
+        model = fit(train_rows, train_labels, classes, l2, start=model, iterations=_SEARCH_ITERATIONS, floor=floor)
         accuracy = float((model.predict(held_rows) == held_labels).float().mean())
         if accuracy > best_accuracy:
             best, best_accuracy, worse = model, accuracy, 0
@@ -165,7 +182,7 @@ def choose_logistic(
                 break
     assert best is not None
     del train_rows, held_rows
-    return fit(features, labels, classes, best.l2, start=best), best_accuracy
+    return fit(features, labels, classes, best.l2, start=best, floor=floor), best_accuracy
 
 
 def as_labels(labels: np.ndarray | Tensor) -> Tensor:

@@ -33,9 +33,10 @@ class Monitor:
         for name, value in metrics.items():
             if not math.isfinite(value):
                 raise Diverged(f"{name} became {value} at step {step}{_REMEDY}")
-        name = next((name for name in _WATCHED if name in metrics), None)
-        if name is None:
+        watched = [name for name in _WATCHED if name in metrics]
+        if not watched:
             return
+        name = watched[0]
         if self.reference is None:
             self.reference = metrics[name]
         if metrics[name] > _EXPLODED * self.reference:

@@ -23,6 +23,8 @@ from striate.train.batches import LabelledRows, Rows
 from striate.train.objectives import softmax_cross_entropy
 
 _ROWS = 1024
+# Units nearly always off would get output weights of hundreds, through which back-propagation blows up at any useful rate.
+_FLOOR = 0.2
 # Enough rows for the deviation that a random net's inputs are divided by.
 _SAMPLE = 4096
 
@@ -135,7 +137,7 @@ def _on_features(prepared: Prepared, train: LabelledRows) -> LogisticNet:
         part = train.take(np.arange(begin, min(begin + _ROWS, len(train))))
         features[begin : begin + _ROWS] = net.up(part.rows)[-1]
         labels[begin : begin + _ROWS] = part.labels
-    logistic, accuracy = choose_logistic(features, labels, prepared.classes, seed=prepared.recipe.seed)
+    logistic, accuracy = choose_logistic(features, labels, prepared.classes, seed=prepared.recipe.seed, floor=_FLOOR)
     prepared.say(f"it names {100 * accuracy:.1f}% of a held-out tenth rightly, L2 {logistic.l2:g}")
     return net_from_rbms(net.rbms, logistic.weights, logistic.bias)
 

@@ -38,6 +38,7 @@ def _reproduce(place: Path, *arguments: object) -> dict[str, object]:
     return json.loads(done.stdout)
 
 
+@pytest.mark.science
 def test_figures_of_models_and_of_classifiers_are_drawn_and_kept(place: Path) -> None:
     """Too little training for any finding; but all ten bars are measured, and a second call trains and measures nothing."""
     sets = ["--set", "preprocess.delete=600", "--set", "data.limit=null"]

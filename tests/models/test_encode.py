@@ -10,7 +10,7 @@ from striate.draws import Draws
 from striate.errors import BadInput
 from striate.models.encoder import Encoder
 from striate.models.rbm import new_rbm
-from striate.models.rbm.encode import PatchEncoder, RBMEncoder
+from striate.models.rbm.encode import PatchEncoder, rbm_encoder
 from striate.preprocess import Preprocessor, PreprocessSettings
 
 
@@ -21,7 +21,7 @@ def _pictures(count: int, size: int) -> np.ndarray:
 def test_whole_pictures_are_encoded_layer_by_layer() -> None:
     pre = Preprocessor.fit([_pictures(300, 8)], PreprocessSettings(epsilon=10))
     rbm = new_rbm(7, torch.zeros(pre.dim), draws=Draws(0))
-    encoder = RBMEncoder(pre, [rbm])
+    encoder = rbm_encoder(pre, [rbm])
     assert isinstance(encoder, Encoder)
     out = encoder.encode(_pictures(5, 8), ["pixels", "hidden1"])
     torch.testing.assert_close(out["pixels"], pre.apply(_pictures(5, 8)))
@@ -55,7 +55,7 @@ def test_patch_features_are_averages_over_regions(size: int, stride: int, region
 
 def test_wrong_pictures_and_layers_are_named() -> None:
     pre = Preprocessor.fit([_pictures(300, 8)], PreprocessSettings(epsilon=10))
-    encoder = RBMEncoder(pre, [new_rbm(7, torch.zeros(pre.dim), draws=Draws(0))])
+    encoder = rbm_encoder(pre, [new_rbm(7, torch.zeros(pre.dim), draws=Draws(0))])
     with pytest.raises(BadInput, match="do not fit this model"):
         encoder.encode(_pictures(5, 9))
     with pytest.raises(BadInput, match="no layer 'hidden2'"):

@@ -12,11 +12,11 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from striate.errors import BadInput
-from striate.models.autoencoder import Autoencoder, AutoencoderEncoder
-from striate.models.classifier import LogisticNet, NetEncoder
+from striate.models.autoencoder import Autoencoder, autoencoder_encoder
+from striate.models.classifier import LogisticNet, net_encoder
 from striate.models.encoder import Encoder
 from striate.models.rbm import RBM
-from striate.models.rbm.encode import PatchEncoder, RBMEncoder
+from striate.models.rbm.encode import PatchEncoder, rbm_encoder
 from striate.preprocess import Preprocessor
 from striate.train.checkpoint import write_tensors
 
@@ -70,11 +70,11 @@ class TrainedModel:
     def encoder(self, image_shape: tuple[int, int, int] | None = None) -> Encoder:
         """The model as an encoder; a patch model reads pictures of any shape its patches fit into."""
         if self.parts.net is not None:
-            return NetEncoder(self.preprocessor, self.parts.net)
+            return net_encoder(self.preprocessor, self.parts.net)
         if self.parts.autoencoder is not None:
-            return AutoencoderEncoder(self.preprocessor, self.parts.autoencoder)
+            return autoencoder_encoder(self.preprocessor, self.parts.autoencoder)
         if self.preprocessor.settings.patch is None:
-            return RBMEncoder(self.preprocessor, self.parts.rbms)
+            return rbm_encoder(self.preprocessor, self.parts.rbms)
         return PatchEncoder(self.preprocessor, self.rbm, image_shape or self.image_shape)
 
 

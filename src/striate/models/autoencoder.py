@@ -13,11 +13,8 @@ import torch
 from torch import Tensor
 
 from striate.errors import BadInput
-from striate.models.encoder import Images, RowMaker, check_layers, check_shape
+from striate.models.encoder import RowMaker, RowsEncoder
 from striate.models.rbm import RBM, DeepBeliefNet, Gaussian
-
-# Rows taken at once.
-_ROWS = 2048
 
 
 @dataclass(frozen=True)
@@ -97,25 +94,14 @@ class Autoencoder:
         return Autoencoder(weights, biases, state["scale"], description["gaussian"], description["linear_code"])
 
 
-class AutoencoderEncoder:
-    """An autoencoder on whole pictures. Layers: `pixels` (preprocessed), `code`."""
+def autoencoder_encoder(rows: RowMaker, autoencoder: Autoencoder) -> RowsEncoder:
+    """An autoencoder on whole pictures. Layers: `pixels`, `code`."""
+    width = autoencoder.biases[autoencoder.code].numel()
 
-    def __init__(self, rows: RowMaker, autoencoder: Autoencoder) -> None:
-        self._rows, self._autoencoder = rows, autoencoder
-        self.image_shape = rows.shape
-        self.layers: tuple[str, ...] = ("pixels", "code")
-        self.dims: Mapping[str, int] = {"pixels": rows.dim, "code": len(autoencoder.biases[autoencoder.code])}
+    def activities(below: Tensor, wanted: tuple[str, ...]) -> dict[str, Tensor]:
+        return {"code": autoencoder.encode(below)} if "code" in wanted else {}
 
-    def encode(self, images: Images, layers: Sequence[str] | None = None) -> dict[str, Tensor]:
-        """Features of uint8 pictures (n, c, h, w); by default codes."""
-        wanted = check_layers(layers, self.layers)
-        check_shape(images, self.image_shape)
-        parts: dict[str, list[Tensor]] = {name: [] for name in wanted}
-        for start in range(0, len(images), _ROWS):
-            rows = self._rows.apply(images[start : start + _ROWS])
-            for name in wanted:
-                parts[name].append((rows if name == "pixels" else self._autoencoder.encode(rows)).cpu())
-        return {name: torch.cat(part) for name, part in parts.items()}
+    return RowsEncoder(rows, {"code": width}, activities)
 
 
 def unrolled(rbms: Sequence[RBM], linear_code: bool = False) -> Autoencoder:

@@ -14,11 +14,8 @@ from torch import Tensor
 
 from striate.draws import Draws
 from striate.errors import BadInput
-from striate.models.encoder import Images, RowMaker, check_layers, check_shape
+from striate.models.encoder import RowMaker, RowsEncoder
 from striate.models.rbm import RBM, Gaussian
-
-# Rows taken at once.
-_ROWS = 2048
 
 
 @dataclass(frozen=True)
@@ -127,25 +124,12 @@ def random_net(sizes: Sequence[int], draws: Draws, input_deviation: float = 1.0,
     return LogisticNet(weights, tuple(torch.zeros(out) for _, out in pairs), torch.tensor(float(input_deviation)))
 
 
-class NetEncoder:
-    """A net on whole pictures. Layers: `pixels` (preprocessed), `hidden1`, `hidden2`, ..., `logits`."""
+def net_encoder(rows: RowMaker, net: LogisticNet) -> RowsEncoder:
+    """A net on whole pictures. Layers: `pixels`, `hidden1`, `hidden2`, ..., `logits`."""
+    dims = {f"hidden{level}": size for level, size in enumerate(net.sizes[1:-1], start=1)} | {"logits": net.sizes[-1]}
 
-    def __init__(self, rows: RowMaker, net: LogisticNet) -> None:
-        self._rows, self._net = rows, net
-        self.image_shape = rows.shape
-        self.layers: tuple[str, ...] = ("pixels", *(f"hidden{i + 1}" for i in range(len(net.weights) - 1)), "logits")
-        self.dims: Mapping[str, int] = dict(zip(self.layers, net.sizes))
+    def activities(below: Tensor, wanted: tuple[str, ...]) -> dict[str, Tensor]:
+        found = dict(zip(dims, net.hidden(below)))
+        return found | ({"logits": net.logits(below)} if "logits" in wanted else {})
 
-    def encode(self, images: Images, layers: Sequence[str] | None = None) -> dict[str, Tensor]:
-        """Features of uint8 pictures (n, c, h, w); by default the logits."""
-        wanted = check_layers(layers, self.layers)
-        check_shape(images, self.image_shape)
-        parts: dict[str, list[Tensor]] = {name: [] for name in wanted}
-        for start in range(0, len(images), _ROWS):
-            rows = self._rows.apply(images[start : start + _ROWS])
-            found = dict(zip(self.layers, (rows, *self._net.hidden(rows))))
-            if "logits" in parts:
-                found["logits"] = self._net.logits(rows)
-            for name in wanted:
-                parts[name].append(found[name].cpu())
-        return {name: torch.cat(part) for name, part in parts.items()}
+    return RowsEncoder(rows, dims, activities)

@@ -12,39 +12,26 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from striate.errors import BadInput
-from striate.models.encoder import Images, RowMaker, check_layers, check_shape
+from striate.models.encoder import Images, RowMaker, RowsEncoder, check_layers, check_shape
 from striate.models.rbm.rbm import RBM
 
-# Rows taken at once: activities of 2,048 pictures by 10,000 units are 80 MB.
-_ROWS = 2048
 # Patches taken at once by the patch encoder, whatever the picture's size.
 _PATCHES = 1 << 16
 # Levels are taken less this before a folded product, so that float32 loses nothing to a large common term.
 _MIDDLE = 127.5
 
 
-class RBMEncoder:
-    """One RBM (or a stack) on whole pictures. Layers: `pixels` (preprocessed), `hidden1`, `hidden2`, ..."""
+def rbm_encoder(rows: RowMaker, rbms: Sequence[RBM]) -> RowsEncoder:
+    """One RBM (or a stack) on whole pictures. Layers: `pixels`, `hidden1`, `hidden2`, ..."""
 
-    def __init__(self, rows: RowMaker, rbms: Sequence[RBM]) -> None:
-        self._rows, self._rbms = rows, tuple(rbms)
-        self.image_shape = rows.shape
-        self.layers: tuple[str, ...] = ("pixels", *(f"hidden{i + 1}" for i in range(len(rbms))))
-        sizes = (rows.dim, *(rbm.num_hidden for rbm in rbms))
-        self.dims: Mapping[str, int] = dict(zip(self.layers, sizes))
+    def activities(below: Tensor, wanted: tuple[str, ...]) -> dict[str, Tensor]:
+        found = {}
+        for level, rbm in enumerate(rbms, start=1):
+            below = rbm.hidden_mean(below)
+            found[f"hidden{level}"] = below
+        return found
 
-    def encode(self, images: Images, layers: Sequence[str] | None = None) -> dict[str, Tensor]:
-        """Features of uint8 pictures (n, c, h, w); by default of the last layer."""
-        wanted = check_layers(layers, self.layers)
-        check_shape(images, self.image_shape)
-        parts: dict[str, list[Tensor]] = {name: [] for name in wanted}
-        for start in range(0, len(images), _ROWS):
-            rows = self._rows.apply(images[start : start + _ROWS])
-            for name, rbm in zip(self.layers, (None, *self._rbms)):
-                rows = rows if rbm is None else rbm.hidden_mean(rows)
-                if name in parts:
-                    parts[name].append(rows.cpu())
-        return {name: torch.cat(part) for name, part in parts.items()}
+    return RowsEncoder(rows, {f"hidden{level}": rbm.num_hidden for level, rbm in enumerate(rbms, start=1)}, activities)
 
 
 class PatchEncoder:

@@ -19,6 +19,9 @@ from striate.train import schedule
 from striate.train.batched import BatchedContrastiveLearner
 from striate.train.batches import Rows
 
+# Rows that the deviations of patches are taken from.
+_SAMPLE = 2000
+
 
 class CutRows:
     """Rows of pictures, taken as their patches (models, n, patch)."""
@@ -41,7 +44,9 @@ def build_patches(prepared: Prepared, resumed: Parts | None) -> Subject:
     if recipe.preprocess.patch is not None:
         raise BadInput("model.kind=patch-rbms cuts whole pictures itself: leave preprocess.patch out")
     layout = PatchLayout(prepared.preprocessor.shape, model.patch)
-    many = ManyRBMs.of([_new(recipe.seed, model, layout, number) for number in range(layout.count)]).to(prepared.device)
+    shares = _deviations(layout.cut(prepared.rows.take(np.arange(min(len(prepared.rows), _SAMPLE)))))
+    many = ManyRBMs.of([_new(recipe.seed, model, layout, number, share) for number, share in enumerate(shares)])
+    many = many.to(prepared.device)
     shape = (recipe.train.batch_size * layout.count, layout.dim, model.hidden)
     learner = BatchedContrastiveLearner(
         many,
@@ -65,11 +70,17 @@ def build_patches(prepared: Prepared, resumed: Parts | None) -> Subject:
     )
 
 
-def _new(seed: int, model: PatchesGroup, layout: PatchLayout, number: int) -> RBM:
+def _deviations(patches: Tensor) -> list[float]:
+    """The sigma of each patch model as a share of the recipe's: means of whitened pixels vary a quarter as much as pixels."""
+    typical = float(patches[:-1].std())
+    return [1.0] * (len(patches) - 1) + [float(patches[-1].std()) / max(typical, 1e-12)]
+
+
+def _new(seed: int, model: PatchesGroup, layout: PatchLayout, number: int, share: float) -> RBM:
     return new_rbm(
         model.hidden,
         torch.zeros(layout.dim),
-        sigma=model.sigma,
+        sigma=model.sigma * share,
         weight_std=model.weight_std,
         hidden_bias=model.hidden_bias,
         draws=Draws(seed, number, purpose="start/"),

@@ -83,8 +83,8 @@ def merge_patch_rbms(many: ManyRBMs, layout: Spreading) -> RBM:
     """One RBM whose hidden units are those of all patch RBMs, block by block, each with the total input it had.
 
     Weights of the subsampled patch are repeated over the pixels each is the mean of, and divided by their number. Visible
-    biases are averaged over the models that see a pixel, and so are, geometrically, their sigmas; where these differ, weights
-    are scaled so that W (v / sigma) stays the same.
+    biases are averaged over the models that see a pixel, and so are, geometrically, the sigmas of those that see it itself;
+    where sigmas differ, weights are scaled so that W (v / sigma) stays the same.
 
     Args:
         many: one RBM a patch, in the layout's order.
@@ -113,7 +113,11 @@ def merge_patch_rbms(many: ManyRBMs, layout: Spreading) -> RBM:
     spread = layout.spread(weights.contiguous()).flatten(0, 1)
     units: VisibleUnits = Bernoulli()
     if many.sigma is not None:
-        sigma = average(many.sigma.log()).exp()
+        # Sigma of a pixel is what the models that see the pixel itself say; that of a mean of pixels is another quantity.
+        places = torch.ones(layout.count, 1, layout.dim)
+        places[-1] = 0
+        covered = layout.spread(places).sum(dim=0)[0]
+        sigma = (layout.spread((many.sigma.log()[:, None] * places).contiguous()).sum(dim=0)[0] / covered).exp()
         spread, units = spread * sigma, Gaussian(sigma)
     return RBM(spread.contiguous(), average(many.visible_bias), many.hidden_bias.flatten().clone(), units)
 

@@ -32,7 +32,7 @@ from striate.train.run import machine, read_metrics
 # Enough filters for a sheet and for stable shares of edges, points and noise (standard error 2.5 points at most).
 _SNAPSHOT_FILTERS = 400
 # What the progress bar shows of the metrics, by the name it shows.
-_SHOWN = {"reconstruction_error": "rebuilt", "loss": "loss", "error": "error", "hidden_activity": "active"}
+_SHOWN = {"reconstruction_error": "error", "loss": "loss", "error": "error", "hidden_activity": "active"}
 
 
 def new_run(recipe: Recipe, path: Path, screen: Screen, init: Path | None = None) -> dict[str, Any]:

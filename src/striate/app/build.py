@@ -66,14 +66,17 @@ def build(recipe: Recipe, say: Say, resumed: Resumed | None = None) -> Experimen
     total = len(patches) if patches is not None else count
     layers = below.parts if below and kind.on_activities else Parts()
     width = layers.rbms[-1].num_hidden if layers.rbms else preprocessor.dim
-    streamed = resumed.streamed if resumed else total * width * 4 > recipe.train.memory_gb * 2**30
+    large = kind.on_pictures or total * width * 4 > recipe.train.memory_gb * 2**30
+    streamed = resumed.streamed if resumed else large
     if layers.rbms and not streamed:
         say(f"activities of {len(layers.rbms)} layers below for {total:,} rows")
-    total_steps = max(1, round(recipe.train.epochs * (total // recipe.train.batch_size)))
+    trained_on = total - int(recipe.train.validation * total)
+    total_steps = max(1, round(recipe.train.epochs * (trained_on // recipe.train.batch_size)))
     prepared = Prepared(
         recipe,
         preprocessor,
         _rows(preprocessor, layers, store, patches, total, streamed),
+        patches if patches is not None else _First(store, count),
         None if patches is not None else torch.from_numpy(store.labels[:count].astype(np.int64)),
         max(len(store.class_names), 1 + int(store.labels.max(initial=-1))),
         below.parts if below else Parts(),

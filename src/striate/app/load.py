@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from torch import Tensor
 from striate.errors import BadInput
 from striate.models.autoencoder import Autoencoder, autoencoder_encoder
 from striate.models.classifier import LogisticNet, net_encoder
+from striate.models.convnet.trained import ConvNetEncoder, TrainedConvNet
 from striate.models.encoder import Encoder
 from striate.models.rbm import RBM
 from striate.models.rbm.encode import PatchEncoder, rbm_encoder
@@ -26,17 +27,21 @@ _FILE = "encoder.safetensors"
 
 @dataclass(frozen=True)
 class Parts:
-    """A model without its preprocessing: RBMs, the lowest first, or a net, or an autoencoder."""
+    """A model without its preprocessing: RBMs, the lowest first, or a net, an autoencoder, or a convolutional net."""
 
     rbms: tuple[RBM, ...] = ()
     net: LogisticNet | None = None
     autoencoder: Autoencoder | None = None
+    convnet: TrainedConvNet | None = None
 
     def filters(self) -> Tensor:
-        """Filters in the space of the preprocessed pictures, (units, pixels): the top RBM's, a net's lowest layer's.
+        """Filters in the space of the preprocessed pictures, (units, pixels): the top RBM's, a net's lowest layer's; of a
+        convolutional net its first layer's kernels, (maps, channels, size, size).
 
         Those of a deeper RBM are sums of the filters below it, weighted by its weights.
         """
+        if self.convnet is not None:
+            return self.convnet.kernels
         if self.net is not None:
             return self.net.weights[0]
         if self.autoencoder is not None:
@@ -67,8 +72,15 @@ class TrainedModel:
             raise BadInput(f"{self.description['name']} is no run of RBMs, which is expected here")
         return self.parts.rbms[-1]
 
+    def filter_pictures(self) -> Tensor:
+        """The filters as pictures, (units, channels, height, width)."""
+        filters = self.parts.filters()
+        return filters if filters.ndim == 4 else filters.view(-1, *self.preprocessor.shape)
+
     def encoder(self, image_shape: tuple[int, int, int] | None = None) -> Encoder:
         """The model as an encoder; a patch model reads pictures of any shape its patches fit into."""
+        if self.parts.convnet is not None:
+            return ConvNetEncoder(self.parts.convnet, self.preprocessor.mean)
         if self.parts.net is not None:
             return net_encoder(self.preprocessor, self.parts.net)
         if self.parts.autoencoder is not None:
@@ -78,7 +90,14 @@ class TrainedModel:
         return PatchEncoder(self.preprocessor, self.rbm, image_shape or self.image_shape)
 
 
-def save_model(run: Path, parts: Parts, preprocessor: Preprocessor, image_shape: tuple[int, int, int], name: str) -> None:
+def save_model(
+    run: Path,
+    parts: Parts,
+    preprocessor: Preprocessor,
+    image_shape: tuple[int, int, int],
+    name: str,
+    class_names: Sequence[str] = (),
+) -> None:
     """Write encoder.safetensors into a run: tensors of model and preprocessing, everything else in its header."""
     description = {
         "format": "striate-encoder",
@@ -87,6 +106,7 @@ def save_model(run: Path, parts: Parts, preprocessor: Preprocessor, image_shape:
         "layers": [rbm.describe() for rbm in parts.rbms],
         "preprocess": preprocessor.describe(),
         "image_shape": list(image_shape),
+        "class_names": list(class_names),
     }
     tensors = {f"preprocess.{key}": tensor for key, tensor in preprocessor.state().items()}
     for level, rbm in enumerate(parts.rbms):
@@ -96,6 +116,9 @@ def save_model(run: Path, parts: Parts, preprocessor: Preprocessor, image_shape:
     if parts.autoencoder is not None:
         description["autoencoder"] = parts.autoencoder.describe()
         tensors |= {f"autoencoder.{key}": tensor for key, tensor in parts.autoencoder.state().items()}
+    if parts.convnet is not None:
+        description["convnet"] = parts.convnet.describe()
+        tensors |= {f"convnet.{key}": tensor for key, tensor in parts.convnet.state.items()}
     write_tensors(run / _FILE, tensors, {"striate": json.dumps(description)})
 
 
@@ -120,12 +143,13 @@ def load_model(run: str | Path) -> TrainedModel:
         raise BadInput(f"{file} is of version {description.get('version')}, this Striate reads version {FORMAT_VERSION}")
     channels, height, width = description["image_shape"]
     rbms = (RBM.restore(layer, _part(tensors, f"layers.{level}.")) for level, layer in enumerate(description["layers"]))
-    net, autoencoder = _part(tensors, "net."), _part(tensors, "autoencoder.")
+    net, autoencoder, convnet = (_part(tensors, prefix) for prefix in ("net.", "autoencoder.", "convnet."))
     return TrainedModel(
         Parts(
             tuple(rbms),
             LogisticNet.restore(net) if net else None,
             Autoencoder.restore(description["autoencoder"], autoencoder) if autoencoder else None,
+            TrainedConvNet.restore(description["convnet"], convnet) if convnet else None,
         ),
         Preprocessor.restore(description["preprocess"], _part(tensors, "preprocess.")),
         (channels, height, width),

@@ -16,6 +16,7 @@ from striate.app.load import TrainedModel, load_model
 from striate.errors import BadInput
 from striate.images import ImageStore
 from striate.measure import FilterFits, fit_filters
+from striate.models.convnet.shapes import parameters
 from striate.models.rbm import DeepBeliefNet
 from striate.show import Figure, Report, Section, Table, filter_sheet, pair_sheet, png_bytes, render
 from striate.show import figures as draw
@@ -49,20 +50,15 @@ def look(run: Path) -> Looked:
         BadInput: no run with a model is there.
     """
     model = load_model(run)
-    weights = model.parts.filters()
-    if len(weights) > _FITTED:
-        weights = weights[torch.linspace(0, len(weights) - 1, _FITTED).long()]
-    return Looked(run, model, fit_filters(weights.view(-1, *model.preprocessor.shape)))
+    return Looked(run, model, fit_filters(_some(model.filter_pictures(), _FITTED)))
 
 
 def filter_sheets(looked: Looked) -> dict[str, bytes]:
     """PNGs of the filters: as the model holds them, and dewhitened into pixels where the data was whitened."""
     model = looked.model
-    shape = model.preprocessor.shape
-    filters = model.parts.filters()
-    sheets = {"filters": png_bytes(filter_sheet(filters.view(-1, *shape).numpy()))}
+    sheets = {"filters": png_bytes(filter_sheet(model.filter_pictures().numpy()))}
     if model.preprocessor.settings.kind == "whiten":
-        pictures = model.preprocessor.filters_to_pixels(_some(filters, 400))
+        pictures = model.preprocessor.filters_to_pixels(_some(model.parts.filters(), 400))
         sheets["filters-dewhitened"] = png_bytes(filter_sheet(pictures.numpy()))
     return sheets
 
@@ -102,8 +98,12 @@ def reconstructions(looked: Looked, pictures: np.ndarray) -> bytes:
 
 def mean_activities(looked: Looked, pictures: np.ndarray) -> np.ndarray:
     """Each hidden unit's mean activity over pictures, (hidden,)."""
-    rows = looked.model.preprocessor.apply(pictures)
     parts = looked.model.parts
+    if parts.convnet is not None:
+        encoder = looked.model.encoder()
+        layer = encoder.layers[-2]
+        return encoder.encode(pictures, [layer])[layer].mean(dim=0).numpy()
+    rows = looked.model.preprocessor.apply(pictures)
     if parts.autoencoder is not None:
         return parts.autoencoder.encode(rows).mean(dim=0).numpy()
     layers = parts.net.hidden(rows) if parts.net is not None else DeepBeliefNet(parts.rbms).up(rows)
@@ -172,6 +172,8 @@ def _report(looked: Looked, credits: tuple[str, ...]) -> Report:
 
 
 def _sizes_in_words(model: TrainedModel) -> str:
+    if model.parts.convnet is not None:
+        return f"the net {model.parts.convnet.name}, {parameters(model.parts.convnet.spec):,} parameters"
     if model.parts.net is not None:
         return f"a net of {' x '.join(f'{size:,}' for size in model.parts.net.sizes)} units"
     if model.parts.autoencoder is not None:
@@ -226,7 +228,7 @@ def _time_section(looked: Looked) -> Section:
 def _data_section(looked: Looked, pictures: np.ndarray) -> Section:
     activity = mean_activities(looked, pictures)
     figures = [Figure("How active each hidden unit is on average.", draw.histogram(activity, "mean activity", log=True))]
-    if looked.model.parts.net is None:
+    if looked.model.parts.net is None and looked.model.parts.convnet is None:
         caption = "Pictures, and beneath each what the model rebuilds from its hidden layer."
         figures.insert(0, Figure(caption, reconstructions(looked, pictures[:_PAIRS]), pixelated=True))
     dead, always = int((activity < 1e-3).sum()), int((activity > 0.99).sum())

@@ -32,7 +32,7 @@ class DataSettings(_Strict):
 class PreprocessGroup(_Strict):
     """From pixel levels to what the model sees (striate.preprocess.PreprocessSettings)."""
 
-    kind: Literal["whiten", "delete", "standardise", "scale"] = "whiten"
+    kind: Literal["whiten", "delete", "standardise", "scale", "mean"] = "whiten"
     delete: int = Field(0, ge=0, description="least significant directions to delete")
     epsilon: float = Field(0.0, ge=0, description="added to eigenvalues, in squared pixel levels")
     contrast: bool = Field(False, description="normalise each picture's brightness and contrast first")
@@ -112,6 +112,54 @@ class AutoencoderGroup(_Strict):
     code_noise: float = Field(0.0, ge=0, description="noise on the code's total inputs; 4 makes its units binary")
 
 
+class ConvnetGroup(_Strict):
+    """A convolutional net by name (Krizhevsky, Sutskever, Hinton 2012)."""
+
+    kind: Literal["convnet"]
+    below: None = None
+    net: str = Field(description="paper, source, half, one-gpu, caffenet, six-conv; 80sec, 19pct, 18pct, 13pct, 11pct, race-...")
+    switches: dict[str, Any] = Field(default_factory=dict, description="changes of the profile: striate show paper lists them")
+    classes: int | None = Field(None, ge=2, description="units of the last layer; null: as many as the pictures have")
+    crop: int | None = Field(None, ge=1, description="edge of the crops it sees; null: augment.crop, or the net's own")
+    init: Path | None = Field(None, description="a finished net to start from; its classifier only where classes agree")
+
+
+class AugmentGroup(_Strict):
+    """Convolutional nets: what makes many training pictures of one (section 4.1)."""
+
+    crop: int | None = Field(None, ge=1, description="edge of the crops; null: whole pictures")
+    offsets: Literal["all", "paper"] = Field("all", description="33 each way of 224 in 256, or the 32 of the paper's text")
+    reflect: bool = Field(False, description="mirror half of the crops")
+    chunk: int = Field(1, ge=1, description="so many pictures share a crop; 32 in the authors' code")
+    colour_noise: float = Field(0.0, ge=0, description="standard deviation of factors on colour components; the paper: 0.1")
+    colour: Literal["deviation", "eigenvalue", "eigenvalue-unit"] = Field("deviation", description="what the factors multiply")
+    colour_until: int | None = Field(None, ge=0, description="the epoch from which there is no colour noise")
+    divide: float = Field(1.0, gt=0, description="divide levels by this after the mean is off; 1.1 in the authors' code")
+
+
+class StageGroup(_Strict):
+    """From an epoch on."""
+
+    epoch: float = Field(ge=0)
+    factor: float = Field(1.0, ge=0, description="on the learning rate")
+    layers: dict[str, float] = Field(default_factory=dict, description="further factors by layer; 0 freezes one")
+
+
+class PlateauGroup(_Strict):
+    """Rates that fall when the held-out error stops falling."""
+
+    patience: int = Field(5, ge=1, description="epochs without a new best before a drop")
+    divide: float = Field(10.0, gt=1)
+    drops: int = Field(3, ge=0)
+
+
+class ExponentialGroup(_Strict):
+    """Drops at even distances."""
+
+    total: float = Field(250.0, ge=1, description="by how much the rate is divided in all")
+    steps: int = Field(4, ge=1)
+
+
 class TrainGroup(_Strict):
     """The learning rule, its schedule, and what is kept."""
 
@@ -144,6 +192,15 @@ class TrainGroup(_Strict):
     dropout: float = Field(0.0, ge=0, lt=1, description="nets: share of hidden units left out")
     validation: float = Field(0.0, ge=0, lt=0.9, description="nets: share of the pictures held out to stop by")
     patience: int | None = Field(None, ge=1, description="nets: epochs without a better held-out error before the end")
+    layer_rates: dict[str, float] = Field(default_factory=dict, description="convnets: factors by layer; 0 freezes one")
+    bias_rate: float = Field(2.0, ge=0, description="convnets: factor on the rate of biases")
+    rule: Literal["paper", "torch"] = Field("paper", description="convnets: the rate inside the velocity, or outside")
+    stages: list[StageGroup] = Field(default_factory=list, description="convnets: factors from epochs on")
+    plateau: PlateauGroup | None = Field(None, description="convnets: divide the rate when train.validation's error stalls")
+    exponential: ExponentialGroup | None = Field(None, description="convnets: divide the rate at even distances")
+    average: float = Field(0.0, ge=0, lt=1, description="convnets: share of the past in a running average of the parameters")
+    compile: Literal["none", "norms", "net", "graphs"] = Field("none", description="convnets: what torch compiles")
+    workers: int | None = Field(None, ge=0, description="convnets: threads that decode and cut; null: one a core")
     log_every: int = Field(50, ge=1)
     checkpoint_every_s: float = Field(120.0, gt=0)
     keep: int = Field(2, ge=1, description="checkpoints kept")
@@ -164,7 +221,8 @@ class Recipe(_Strict):
     name: str
     data: DataSettings = DataSettings()
     preprocess: PreprocessGroup = PreprocessGroup()
-    model: RBMGroup | PatchesGroup | NetGroup | AutoencoderGroup = Field(RBMGroup(), discriminator="kind")
+    model: RBMGroup | PatchesGroup | NetGroup | AutoencoderGroup | ConvnetGroup = Field(RBMGroup(), discriminator="kind")
+    augment: AugmentGroup = AugmentGroup()
     train: TrainGroup = TrainGroup()
     cluster: None = Field(None, description="one process; the cluster is not built yet")
     eval: EvalGroup = EvalGroup()
@@ -290,4 +348,5 @@ _MODELS: dict[str, type[BaseModel]] = {
     "patch-rbms": PatchesGroup,
     "net": NetGroup,
     "autoencoder": AutoencoderGroup,
+    "convnet": ConvnetGroup,
 }

@@ -21,6 +21,7 @@ from striate.app.load import load_model, save_model
 from striate.app.recipe import Recipe, check_recipe
 from striate.app.screen import Screen, Task
 from striate.app.yaml import dump_yaml, read_yaml
+from striate.compute import keep_memory
 from striate.errors import BadInput, Interrupted, StriateError
 from striate.files import full_disk, is_full_disk
 from striate.preprocess import Preprocessor
@@ -128,6 +129,7 @@ def _take_weights(experiment: Experiment, init: Path) -> None:
 
 def _train(experiment: Experiment, run: Run, screen: Screen) -> dict[str, Any]:
     learner = experiment.subject.learner
+    keep_memory()
     screen.say(_headline(experiment))
     begun = time.monotonic()
     total = experiment.loop.total_steps * experiment.recipe.train.batch_size
@@ -239,12 +241,13 @@ def _snapshot(experiment: Experiment, run: Run, step: int) -> None:
     weights = experiment.subject.filters()
     units = torch.linspace(0, len(weights) - 1, min(_SNAPSHOT_FILTERS, len(weights))).long().to(weights.device)
     run.snapshots.mkdir(exist_ok=True)
-    pictures = weights[units].view(-1, *experiment.preprocessor.shape)
+    pictures = weights[units] if weights.ndim == 4 else weights[units].view(-1, *experiment.preprocessor.shape)
     write_tensors(run.snapshots / f"step-{step:08d}.safetensors", {"weights": pictures, "units": units})
 
 
 def _save_model(experiment: Experiment, run: Run) -> None:
-    save_model(run.path, experiment.subject.parts(), experiment.preprocessor, experiment.store.shape, experiment.recipe.name)
+    store, parts = experiment.store, experiment.subject.parts()
+    save_model(run.path, parts, experiment.preprocessor, store.shape, experiment.recipe.name, store.class_names)
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from striate.draws import generator
 from striate.errors import BadInput
 
 _PICTURES_AT_ONCE = 4096
+_BATCH_BYTES = 64 << 20
 
 
 class Pictures(Protocol):
@@ -56,7 +57,9 @@ def _cut(pictures: np.ndarray, tops: np.ndarray, lefts: np.ndarray, size: int) -
 
 
 def batches_of(pictures: Pictures, size: int = 4096, limit: int | None = None) -> Iterator[np.ndarray]:
-    """The pictures in order, uint8 (at most size, c, h, w) at a time."""
+    """The pictures in order, uint8 (at most size, c, h, w) at a time; fewer where they are large."""
     total = len(pictures) if limit is None else min(limit, len(pictures))
+    if total:
+        size = max(1, min(size, _BATCH_BYTES // pictures[0:1].nbytes))
     for start in range(0, total, size):
         yield pictures[start : min(start + size, total)]

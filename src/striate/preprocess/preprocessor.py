@@ -12,11 +12,12 @@ import torch
 from torch import Tensor
 
 from striate.errors import BadInput
+from striate.preprocess.colour import ColourComponents, PictureSums
 from striate.preprocess.contrast import normalise_contrast
 from striate.preprocess.moments import Moments
 from striate.preprocess.whitening import LinearMap, Spectrum, deletion, spectrum, zca
 
-Kind = Literal["whiten", "delete", "standardise", "scale"]
+Kind = Literal["whiten", "delete", "standardise", "scale", "mean"]
 _LEVELS = 255.0
 
 
@@ -26,7 +27,8 @@ class PreprocessSettings:
 
     Attributes:
         kind: `whiten` (ZCA), `delete` (mean removed, weak directions deleted), `standardise` (each pixel's own mean and
-            standard deviation), `scale` (levels / 255, for binary units).
+            standard deviation), `scale` (levels / 255, for binary units), `mean` (levels less the mean picture; for pictures of
+            any size, with the principal components of colour beside it).
         delete: how many least significant directions are deleted (whiten and delete).
         epsilon: added to eigenvalues when whitening, in squared pixel levels.
         contrast: normalise each picture's brightness and contrast first.
@@ -40,12 +42,12 @@ class PreprocessSettings:
     patch: int | None = None
 
     def __post_init__(self) -> None:
-        if self.kind not in ("whiten", "delete", "standardise", "scale"):
-            raise BadInput(f"preprocess.kind {self.kind!r} is unknown: use whiten, delete, standardise or scale")
+        if self.kind not in ("whiten", "delete", "standardise", "scale", "mean"):
+            raise BadInput(f"preprocess.kind {self.kind!r} is unknown: use whiten, delete, standardise, scale or mean")
         if self.epsilon < 0:
             raise BadInput(f"preprocess.epsilon must not be negative, found {self.epsilon}")
-        if self.contrast and self.kind == "scale":
-            raise BadInput("preprocess.contrast makes levels negative, which kind scale (for binary units) cannot use")
+        if self.contrast and self.kind in ("scale", "mean"):
+            raise BadInput(f"preprocess.contrast makes fractions and negative numbers of levels: kind {self.kind} cannot use them")
 
 
 class Preprocessor:
@@ -55,6 +57,7 @@ class Preprocessor:
         settings: how it was fitted.
         shape: (channels, height, width) of the pictures (or patches) it takes.
         spectrum: eigenvalues, largest first, of the data it was fitted on, (d,) float64; None for kinds without one.
+        colour: principal components of the pictures' colours; None for kinds but `mean`.
     """
 
     def __init__(self, settings: PreprocessSettings, shape: tuple[int, int, int], state: Mapping[str, Tensor]) -> None:
@@ -64,6 +67,14 @@ class Preprocessor:
         self._forward = state["forward"].float()
         self._backward = state["backward"].float()
         self.spectrum: Tensor | None = state.get("spectrum")
+        self.colour = (
+            ColourComponents(state["colour_deviations"], state["colour_vectors"]) if "colour_vectors" in state else None
+        )
+
+    @property
+    def mean(self) -> Tensor:
+        """The mean picture in levels, float32 (channels, height, width); zeros for kind `scale`."""
+        return self._mean.view(self.shape)
 
     @property
     def dim(self) -> int:
@@ -78,6 +89,8 @@ class Preprocessor:
         Raises:
             BadInput: too few pictures, or more deletion than dimensions.
         """
+        if settings.kind == "mean":
+            return Preprocessor.from_sums(_sums(pictures), settings)
         moments: Moments | None = None
         shape = (0, 0, 0)
         for batch in pictures:
@@ -90,6 +103,15 @@ class Preprocessor:
         if moments is None or moments.count < 2:
             raise BadInput(f"preprocessing needs at least 2 pictures, found {moments.count if moments else 0}")
         return Preprocessor.from_moments(moments, settings, shape)
+
+    @staticmethod
+    def from_sums(sums: PictureSums, settings: PreprocessSettings) -> Preprocessor:
+        """Kind `mean` from sums gathered elsewhere."""
+        colour, mean = sums.colour, sums.mean.flatten()
+        state = {"mean": mean, "forward": torch.ones(len(mean)), "backward": torch.ones(len(mean))}
+        return Preprocessor(
+            settings, sums.shape, {**state, "colour_deviations": colour.deviations, "colour_vectors": colour.vectors}
+        )
 
     @staticmethod
     def from_moments(
@@ -163,6 +185,8 @@ class Preprocessor:
         state = {"mean": self._mean, "forward": self._forward, "backward": self._backward}
         if self.spectrum is not None:
             state["spectrum"] = self.spectrum
+        if self.colour is not None:
+            state |= {"colour_deviations": self.colour.deviations, "colour_vectors": self.colour.vectors}
         return state
 
     def describe(self) -> dict[str, Any]:
@@ -175,6 +199,17 @@ class Preprocessor:
         settings = {key: value for key, value in description.items() if key != "shape"}
         channels, height, width = description["shape"]
         return Preprocessor(PreprocessSettings(**settings), (channels, height, width), state)
+
+
+def _sums(pictures: Iterable[np.ndarray | Tensor]) -> PictureSums:
+    sums: PictureSums | None = None
+    for batch in pictures:
+        levels = np.asarray(batch)
+        sums = sums or PictureSums((levels.shape[1], levels.shape[2], levels.shape[3]))
+        sums.update(levels)
+    if sums is None or sums.count < 2:
+        raise BadInput(f"preprocessing needs at least 2 pictures, found {sums.count if sums else 0}")
+    return sums
 
 
 def _linear_map(eigen: Spectrum, settings: PreprocessSettings) -> LinearMap:

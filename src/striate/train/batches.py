@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Generic, NamedTuple, Protocol, Self, TypeVar
@@ -47,8 +48,8 @@ class Rows(Protocol[_B_co]):
 
     def __len__(self) -> int: ...
 
-    def take(self, positions: np.ndarray) -> _B_co:
-        """Rows (len(positions), dim)."""
+    def take(self, positions: np.ndarray, epoch: int = 0) -> _B_co:
+        """Rows (len(positions), dim); the epoch matters only where rows are drawn anew in each."""
         ...
 
 
@@ -63,7 +64,7 @@ class MemoryRows:
     def __len__(self) -> int:
         return len(self._rows)
 
-    def take(self, positions: np.ndarray) -> Tensor:
+    def take(self, positions: np.ndarray, epoch: int = 0) -> Tensor:
         """Rows (len(positions), dim), copied."""
         return self._rows[torch.from_numpy(positions)]
 
@@ -87,7 +88,7 @@ class StreamedRows:
     def __len__(self) -> int:
         return self._count
 
-    def take(self, positions: np.ndarray) -> Tensor:
+    def take(self, positions: np.ndarray, epoch: int = 0) -> Tensor:
         """Rows (len(positions), dim)."""
         return self._apply(self._pictures[positions])  # type: ignore[index]
 
@@ -108,7 +109,7 @@ class LabelledRows:
     def __len__(self) -> int:
         return len(self._positions)
 
-    def take(self, positions: np.ndarray) -> Labelled:
+    def take(self, positions: np.ndarray, epoch: int = 0) -> Labelled:
         """Rows (len(positions), dim) and labels (len(positions),)."""
         chosen = self._positions[positions]
         return Labelled(self._rows.take(chosen), self._labels[torch.from_numpy(chosen)])
@@ -133,23 +134,23 @@ class Batches(Generic[B]):
         """Batches from this step on; streamed ones are read while the one before is used."""
         if self._rows.in_memory:
             # Gathering takes microseconds; a second thread would only take a core from the products (1.3 ms a step).
-            yield from map(self._batch, self._positions(step))
+            yield from itertools.starmap(self._batch, self._positions(step))
             return
         with ThreadPoolExecutor(1, thread_name_prefix="batches") as reader:
             order = self._positions(step)
-            waiting = reader.submit(self._batch, next(order))
-            for positions in order:
+            waiting = reader.submit(self._batch, *next(order))
+            for keyed in order:
                 batch = waiting.result()
-                waiting = reader.submit(self._batch, positions)
+                waiting = reader.submit(self._batch, *keyed)
                 yield batch
 
-    def _positions(self, step: int) -> Iterator[np.ndarray]:
+    def _positions(self, step: int) -> Iterator[tuple[np.ndarray, int]]:
         epoch, within = divmod(step, self.steps_per_epoch)
         while True:
             permutation = generator(self._seed, "order", epoch).permutation(len(self._rows))
             for number in range(within, self.steps_per_epoch):
-                yield permutation[number * self._size : (number + 1) * self._size]
+                yield permutation[number * self._size : (number + 1) * self._size], epoch
             epoch, within = epoch + 1, 0
 
-    def _batch(self, positions: np.ndarray) -> B:
-        return self._rows.take(positions).to(self._device)
+    def _batch(self, positions: np.ndarray, epoch: int) -> B:
+        return self._rows.take(positions, epoch).to(self._device)

@@ -74,7 +74,8 @@ def _of_pictures(run_path: Path, what: str) -> str:
         raise BadInput(f"the pictures that {run_path} was trained on are no longer where its recipe says")
     path = run_path / "figures" / f"{what}.png"
     path.parent.mkdir(exist_ok=True)
-    if what == "reconstructions" and looked.model.parts.net is not None:
+    parts = looked.model.parts
+    if what == "reconstructions" and (parts.net is not None or parts.convnet is not None):
         raise BadInput(f"{run_path} is a net: it has no reconstructions")
     if what == "reconstructions":
         path.write_bytes(looking.reconstructions(looked, pictures[:40]))

@@ -1,6 +1,7 @@
 """Kinds of models that recipes can name: how each is started, trained and kept. A new kind is a file here and a line below."""
 
 from striate.app.kinds.autoencoder import build_autoencoder
+from striate.app.kinds.convnet import build_convnet
 from striate.app.kinds.kind import Kind as Kind
 from striate.app.kinds.kind import Prepared as Prepared
 from striate.app.kinds.kind import Subject as Subject
@@ -13,4 +14,5 @@ KINDS = {
     "patch-rbms": Kind(build_patches, on_activities=False),
     "net": Kind(build_net, on_activities=False),
     "autoencoder": Kind(build_autoencoder, on_activities=False),
+    "convnet": Kind(build_convnet, on_activities=False, on_pictures=True),
 }

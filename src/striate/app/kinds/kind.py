@@ -12,6 +12,7 @@ from torch import Tensor
 from striate.app.load import Parts
 from striate.app.recipe import Recipe, TrainGroup
 from striate.preprocess import Preprocessor
+from striate.preprocess.patches import Pictures
 from striate.train import ScheduleSettings
 from striate.train.batches import Rows
 from striate.train.learner import Learner
@@ -27,6 +28,7 @@ class Prepared:
         recipe: checked.
         preprocessor: fitted.
         rows: what the model sees: preprocessed pictures or patches, or activities of the layers below.
+        pictures: the same before preprocessing: uint8 (n, c, h, w) by a range or list of positions, with a length.
         labels: int64 (rows,), -1 where there is none; None for patches.
         classes: number of classes of the store.
         below: finished layers to start from or stand on.
@@ -38,6 +40,7 @@ class Prepared:
     recipe: Recipe
     preprocessor: Preprocessor
     rows: Rows[Tensor]
+    pictures: Pictures
     labels: Tensor | None
     classes: int
     below: Parts
@@ -82,10 +85,12 @@ class Kind:
     Attributes:
         build: makes a subject; given the parts of a run that is resumed, with their shapes.
         on_activities: whether its rows are activities of the layers below it, or the pictures all the same.
+        on_pictures: whether it takes pictures as they are, and needs no rows.
     """
 
     build: Callable[[Prepared, Parts | None], Subject]
     on_activities: bool
+    on_pictures: bool = False
 
 
 def schedule_settings(group: TrainGroup) -> ScheduleSettings:

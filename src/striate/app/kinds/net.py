@@ -9,10 +9,11 @@ import torch
 from torch import Tensor
 
 from striate.app.kinds.kind import Prepared, Subject, schedule_settings
+from striate.app.kinds.labels import split_labelled
 from striate.app.load import Parts, load_model
 from striate.app.recipe import NetGroup, TrainGroup
 from striate.compute import choose_dtype
-from striate.draws import Draws, generator
+from striate.draws import Draws
 from striate.errors import BadInput
 from striate.measure.logistic import choose_logistic
 from striate.models.classifier import LogisticNet, net_from_rbms, random_net
@@ -86,20 +87,9 @@ def backprop_settings(group: TrainGroup, code_noise: float = 0.0, code: int | No
 
 def _split(prepared: Prepared) -> tuple[LabelledRows, LabelledRows]:
     """Labelled rows to train on, and those held out."""
-    if prepared.labels is None:
-        raise BadInput("a net is trained on whole labelled pictures: leave preprocess.patch out")
-    if prepared.recipe.train.patience is not None and not prepared.recipe.train.validation:
-        raise BadInput("train.patience needs pictures to judge by: set train.validation, for example 0.1")
-    labelled = np.flatnonzero(prepared.labels.numpy() >= 0)
-    if len(labelled) < prepared.recipe.train.batch_size or prepared.classes < 2:
-        raise BadInput(
-            f"a net learns from labels: these pictures have {len(labelled):,} in {prepared.classes} classes; import from one "
-            "folder a class, or give a label column"
-        )
-    order = generator(prepared.recipe.seed, "validation").permutation(labelled)
-    held = int(prepared.recipe.train.validation * len(order))
-    rows, labels = prepared.rows, prepared.labels
-    return LabelledRows(rows, labels, np.sort(order[held:])), LabelledRows(rows, labels, np.sort(order[:held]))
+    positions, held = split_labelled(prepared)
+    assert prepared.labels is not None
+    return LabelledRows(prepared.rows, prepared.labels, positions), LabelledRows(prepared.rows, prepared.labels, held)
 
 
 def start_net(prepared: Prepared, train: LabelledRows) -> LogisticNet:

@@ -32,7 +32,7 @@ class CutRows:
     def __len__(self) -> int:
         return len(self._rows)
 
-    def take(self, positions: np.ndarray) -> Tensor:
+    def take(self, positions: np.ndarray, epoch: int = 0) -> Tensor:
         """Patches (models, len(positions), pixels of a patch)."""
         return self._layout.cut(self._rows.take(positions))
 

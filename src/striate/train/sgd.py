@@ -1,0 +1,94 @@
+"""Stochastic gradient descent as the convolutional net's authors wrote it: the rate inside the velocity, biases apart.
+
+    v <- momentum v - decay rate w - rate gradient;   w <- w + v        (Krizhevsky et al. 2012, section 5)
+
+With the rate inside, a drop of the rate leaves what the velocity has gathered as it is; torch's SGD multiplies the velocity by the
+rate of the day, so the two part ways at the first drop. Gradients are means over the batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Treated:
+    """How one parameter is treated.
+
+    Attributes:
+        name: of the parameter.
+        layer: of the layer it belongs to.
+        tensor: itself, changed in place.
+        rate: factor on the learning rate.
+        decay: weight decay, per unit of learning rate.
+    """
+
+    name: str
+    layer: str
+    tensor: Tensor
+    rate: float
+    decay: float
+
+
+class Descent:
+    """Velocities of parameters and their updates.
+
+    Args:
+        treated: parameters and how each is treated.
+        rate_inside: the paper's rule; otherwise torch's, with the rate applied to the velocity.
+    """
+
+    def __init__(self, treated: Sequence[Treated], rate_inside: bool = True) -> None:
+        self.treated = tuple(treated)
+        self.velocities = [torch.zeros_like(one.tensor) for one in self.treated]
+        self._inside = rate_inside
+
+    def apply(
+        self, gradients: Sequence[Tensor], learning_rate: float, momentum: float, factors: Mapping[str, float] | None = None
+    ) -> None:
+        """One update.
+
+        Args:
+            gradients: of each parameter, means over the batch.
+            learning_rate: of weights of layers without a factor.
+            momentum: share of the velocity that is kept.
+            factors: further factors by layer; parameters of a factor of 0 stay as they are, velocity and all.
+        """
+        groups: dict[tuple[float, float], list[int]] = {}
+        for number, one in enumerate(self.treated):
+            rate = learning_rate * one.rate * (factors or {}).get(one.layer, 1.0)
+            if rate or not self._frozen(one, factors):
+                groups.setdefault((rate, one.decay), []).append(number)
+        with torch.no_grad():
+            for (rate, decay), numbers in groups.items():
+                weights = [self.treated[number].tensor for number in numbers]
+                velocities = [self.velocities[number] for number in numbers]
+                flowing = [gradients[number] for number in numbers]
+                if flowing[0].dtype != weights[0].dtype:
+                    flowing = [gradient.to(weight.dtype) for gradient, weight in zip(flowing, weights)]
+                # Lists of tensors go through one call each: on a GPU that is one kernel for the whole net.
+                torch._foreach_mul_(velocities, momentum)
+                inside = rate if self._inside else 1.0
+                if decay:
+                    torch._foreach_add_(velocities, weights, alpha=-decay * inside)
+                torch._foreach_add_(velocities, flowing, alpha=-inside)
+                torch._foreach_add_(weights, velocities, alpha=1.0 if self._inside else rate)
+
+    def _frozen(self, one: Treated, factors: Mapping[str, float] | None) -> bool:
+        return one.rate == 0 or (factors or {}).get(one.layer, 1.0) == 0
+
+    def frozen_below(self, factors: Mapping[str, float] | None) -> int:
+        """How many layers, from the pixels up, stay as they are."""
+        count, seen = 0, []
+        for one in self.treated:
+            if one.layer not in seen:
+                seen.append(one.layer)
+        for layer in seen:
+            if any(not self._frozen(one, factors) for one in self.treated if one.layer == layer):
+                break
+            count += 1
+        return count

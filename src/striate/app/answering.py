@@ -85,12 +85,12 @@ def probabilities_of(run: Path, store: ImageStore, positions: np.ndarray, views:
     crop = encoder.spec.input[1]
     wanted = views_of(views, store.shape[1:], crop)  # type: ignore[arg-type]
     parts = []
-    with screen.progress(f"answering from {len(wanted)} view{'s' if len(wanted) > 1 else ''}", len(positions), "pictures") as task:
+    with screen.progress(
+        f"answering from {len(wanted)} view{'s' if len(wanted) > 1 else ''}", len(positions), "pictures"
+    ) as task:
         for start in range(0, len(positions), _AT_ONCE):
             pictures = store[positions[start : start + _AT_ONCE]]
-            parts.append(
-                average_views(lambda crops: encoder.encode_crops(crops, ["logits"])["logits"], pictures, wanted, crop)
-            )
+            parts.append(average_views(lambda crops: encoder.encode_crops(crops, ["logits"])["logits"], pictures, wanted, crop))
             task.advance(len(pictures))
     names = load_model(run).description.get("class_names", [])
     return in_order_of(torch.cat(parts), names, store.class_names)

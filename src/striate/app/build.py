@@ -62,7 +62,7 @@ def build(recipe: Recipe, say: Say, resumed: Resumed | None = None) -> Experimen
     preprocessor = below.preprocessor if below else resumed.preprocessor if resumed else None
     if preprocessor is None:
         say(f"fitting {recipe.preprocess.kind} on {len(patches) if patches is not None else count:,} pictures")
-        preprocessor = Preprocessor.fit(_pictures(store, patches, count), preprocess_settings(recipe))
+        preprocessor = _fitted(recipe, store, patches, count)
     total = len(patches) if patches is not None else count
     layers = below.parts if below and kind.on_activities else Parts()
     width = layers.rbms[-1].num_hidden if layers.rbms else preprocessor.dim
@@ -120,6 +120,13 @@ def _preprocessed_as_below(recipe: Recipe, below: TrainedModel | None) -> Recipe
         update={"kind": settings.kind, "delete": settings.delete, "epsilon": settings.epsilon, "contrast": settings.contrast}
     )
     return recipe.model_copy(update={"preprocess": group})
+
+
+def _fitted(recipe: Recipe, store: ImageStore, patches: np.ndarray | None, count: int) -> Preprocessor:
+    settings = preprocess_settings(recipe)
+    sums = store.sums if settings.kind == "mean" and patches is None and count == len(store) else None
+    # Importing photographs gathered these in its own pass.
+    return Preprocessor.from_sums(sums, settings) if sums else Preprocessor.fit(_pictures(store, patches, count), settings)
 
 
 def open_store(recipe: Recipe) -> ImageStore:

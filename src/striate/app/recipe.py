@@ -117,7 +117,9 @@ class ConvnetGroup(_Strict):
 
     kind: Literal["convnet"]
     below: None = None
-    net: str = Field(description="paper, source, half, one-gpu, caffenet, six-conv; 80sec, 19pct, 18pct, 13pct, 11pct, race-...")
+    net: str = Field(
+        description="paper, source, half, one-gpu, caffenet, six-conv; 80sec, 19pct, 18pct, 13pct, 11pct, race-..."
+    )
     switches: dict[str, Any] = Field(default_factory=dict, description="changes of the profile: striate show paper lists them")
     classes: int | None = Field(None, ge=2, description="units of the last layer; null: as many as the pictures have")
     crop: int | None = Field(None, ge=1, description="edge of the crops it sees; null: augment.crop, or the net's own")
@@ -198,6 +200,7 @@ class TrainGroup(_Strict):
     stages: list[StageGroup] = Field(default_factory=list, description="convnets: factors from epochs on")
     plateau: PlateauGroup | None = Field(None, description="convnets: divide the rate when train.validation's error stalls")
     exponential: ExponentialGroup | None = Field(None, description="convnets: divide the rate at even distances")
+    until_error: float | None = Field(None, gt=0, lt=1, description="convnets: stop when an epoch's training error is this")
     average: float = Field(0.0, ge=0, lt=1, description="convnets: share of the past in a running average of the parameters")
     compile: Literal["none", "norms", "net", "graphs"] = Field("none", description="convnets: what torch compiles")
     workers: int | None = Field(None, ge=0, description="convnets: threads that decode and cut; null: one a core")

@@ -48,12 +48,14 @@ class Target:
         max_pixels: a header promising more is not decoded.
         min_side: pictures with a shorter side below this many pixels (or below the target's, if that is less) are
             rejected: they hold nothing to see.
+        quality: also encode each as JPEG of this quality; None: pixels only.
     """
 
     shape: tuple[int, int, int]
     fit: Literal["crop", "stretch"] = "crop"
     max_pixels: int = 100_000_000
     min_side: int = 8
+    quality: int | None = None
 
 
 def decode(data: bytes | Path | np.ndarray, target: Target) -> np.ndarray:

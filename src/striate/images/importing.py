@@ -64,6 +64,7 @@ def import_images(
     max_pixels: int = 100_000_000,
     min_side: int = 8,
     name: str | None = None,
+    quality: int | None = None,
     commit_every: int = _COMMIT_ROWS,
     progress: Progress | None = None,
 ) -> ImportCounts:
@@ -82,6 +83,7 @@ def import_images(
         max_pixels: a header promising more is rejected undecoded.
         min_side: pictures with a shorter side below this many pixels are rejected.
         name: what the source is called in the store; by default its path.
+        quality: keep pictures as JPEG of this quality, rather than raw.
         commit_every: pictures after which everything so far is made to survive a kill; it happens every 5 seconds, and
             every 128 MiB of pixels, besides.
         progress: called with the number of pictures done since the last call.
@@ -94,8 +96,10 @@ def import_images(
         raise BadInput(f"--limit must be at least 1, found {limit}")
     opened = open_source(source, SourceOptions(every, tiny_order)) if isinstance(source, str | Path) else source
     name = name or (str(Path(source).resolve()) if isinstance(source, str | Path) else "memory")
-    target = Target(_shape(opened, size, mode, Path(store)), fit, max_pixels, min_side)
-    with StoreWriter(store, target.shape) as writer:
+    if quality is not None and not 1 <= quality <= 100:
+        raise BadInput(f"--jpeg is a quality from 1 to 100, found {quality}")
+    target = Target(_shape(opened, size, mode, Path(store)), fit, max_pixels, min_side, quality)
+    with StoreWriter(store, target.shape, quality=quality) as writer:
         before = writer.counts(name).kept
         for class_name in opened.class_names:
             writer.label_of(class_name)
@@ -167,7 +171,7 @@ def _write(work: Work, class_names: list[str], writer: StoreWriter, name: str, c
 
 
 def _record(chunk: list[Item], decoded: Decoded, class_names: list[str], writer: StoreWriter, name: str) -> None:
-    pictures = iter(decoded.pixels)
+    pictures = iter(zip(decoded.pixels, decoded.encoded or [None] * len(decoded.pixels), strict=True))
     for item, (kept, note) in zip(chunk, decoded.notes, strict=True):
         if not kept:
             writer.reject(note, key=item.key, source=name)
@@ -175,7 +179,8 @@ def _record(chunk: list[Item], decoded: Decoded, class_names: list[str], writer:
         label = item.label
         if UNLABELLED < label < len(class_names):
             label = writer.label_of(class_names[label])
-        writer.append(next(pictures), note, key=item.key, source=name, label=label, term=item.term)
+        pixels, encoded = next(pictures)
+        writer.append(pixels, note, key=item.key, source=name, label=label, term=item.term, encoded=encoded)
 
 
 def _split_work(chunks: Iterator[list[Item]], workers: int | None) -> tuple[Iterator[list[Item]], int]:

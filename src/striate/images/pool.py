@@ -26,6 +26,7 @@ import numpy as np
 from striate.errors import StriateError
 from striate.images.decode import Target, decode, own_limits
 from striate.images.items import Item, Rejected
+from striate.images.jpeg import encode_jpeg
 
 Data = bytes | Path | np.ndarray | Rejected
 
@@ -37,10 +38,12 @@ class Decoded:
     Attributes:
         pixels: uint8 (kept, c, h, w), the pictures that could be decoded, in order.
         notes: one an item: (True, SHA-256 of its pixels), or (False, why it was rejected).
+        encoded: the same pictures as JPEG, where that is asked for.
     """
 
     pixels: np.ndarray
     notes: list[tuple[bool, str]]
+    encoded: list[bytes] | None = None
 
 
 def decode_all(data: list[Data], target: Target) -> Decoded:
@@ -58,7 +61,9 @@ def decode_all(data: list[Data], target: Target) -> Decoded:
                 kept += 1
             except Rejected as reason:
                 notes.append((False, str(reason)))
-    return Decoded(block[:kept], notes)
+    if target.quality is None:
+        return Decoded(block[:kept], notes)
+    return Decoded(block[:kept], notes, [encode_jpeg(picture, target.quality) for picture in block[:kept]])
 
 
 def decoded_chunks(chunks: Iterator[list[Item]], target: Target, processes: int) -> Iterator[tuple[list[Item], Decoded]]:
@@ -142,8 +147,10 @@ def _carefully(data: list[Data], target: Target) -> Decoded:
         if len(data) > 1:
             half = len(data) // 2
             first, second = _carefully(data[:half], target), _carefully(data[half:], target)
-            return Decoded(np.concatenate([first.pixels, second.pixels]), first.notes + second.notes)
-        return Decoded(np.empty((0, *target.shape), np.uint8), [(False, "damaged: decoding it ended the process")])
+            encoded = None if first.encoded is None or second.encoded is None else first.encoded + second.encoded
+            return Decoded(np.concatenate([first.pixels, second.pixels]), first.notes + second.notes, encoded)
+        none = None if target.quality is None else []
+        return Decoded(np.empty((0, *target.shape), np.uint8), [(False, "damaged: decoding it ended the process")], none)
 
 
 def _alone(data: list[Data], target: Target) -> Decoded:

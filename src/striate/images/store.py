@@ -2,6 +2,9 @@
 
     STORE/store.json            format, version, shape, class names, pictures a shard
     STORE/pixels/000000.u8      raw pictures one after another
+    STORE/pixels/000000000000.parquet  or, where photographs stay encoded: key, image (bytes, path), label; named after the
+                                number of the first picture
+    STORE/sums.npz              of those: sums of all pixels and of colours' products, from which mean and components come
     STORE/meta.parquet          a row a picture: key, source, term, label, sha256, state
     STORE/rejected.parquet      key, source, reason
     STORE/duplicates.parquet    key, source, sha256, kept (the key of the equal picture in the store)
@@ -28,11 +31,13 @@ import pyarrow.parquet as pq
 
 from striate.errors import BadInput
 from striate.images.items import UNLABELLED
+from striate.images.sums import PictureSums
 
 _ROWS_AT_ONCE = 1 << 16
 
 FORMAT = "striate-store"
 VERSION = 1
+SUMS = "sums.npz"
 
 ROW_SCHEMA = pa.schema(
     [
@@ -65,6 +70,7 @@ class ImageStore:
         shape: (channels, height, width) of every picture.
         class_names: names that `labels` index.
         labels: int64 (n,); -1 where there is none.
+        encoding: `raw` pixels, or `jpeg`.
         digest: of shape, class names and every picture, in order; equal stores have equal digests.
 
     Raises:
@@ -80,7 +86,14 @@ class ImageStore:
         self._per_shard: int = header["pictures_per_shard"]
         # Of the table only the labels stay in memory, 8 bytes a picture: keys and digests are many times that.
         self.labels: np.ndarray = read_rows(self.path, "meta", ["label"])["label"].to_numpy().astype(np.int64, copy=False)
-        self._shards = _open_shards(self.path, self.shape, self._per_shard, len(self.labels))
+        self.encoding: str = header.get("encoding", "raw")
+        self._encoded = self._shards = None
+        if self.encoding == "jpeg":
+            from striate.images.encoded import EncodedPictures
+
+            self._encoded = EncodedPictures(self.path / "pixels", self.shape, len(self.labels))
+        else:
+            self._shards = _open_shards(self.path, self.shape, self._per_shard, len(self.labels))
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -94,6 +107,8 @@ class ImageStore:
         """A copy of one picture (c, h, w), of a range, a list of positions or a mask (n, c, h, w)."""
         if isinstance(index, int | np.integer):
             position = range(len(self))[int(index)]
+            if self._encoded is not None:
+                return self._encoded.pixels(np.array([position]))[0]
             return self._shards[position // self._per_shard][position % self._per_shard].copy()
         if isinstance(index, slice):
             index = np.arange(*index.indices(len(self)))
@@ -107,6 +122,8 @@ class ImageStore:
     def _gather(self, positions: np.ndarray) -> np.ndarray:
         if positions.size and (positions.min() < 0 or positions.max() >= len(self)):
             raise IndexError(f"positions outside 0..{len(self) - 1}")
+        if self._encoded is not None:
+            return self._encoded.pixels(positions)
         out = np.empty((len(positions), *self.shape), dtype=np.uint8)
         shard, row = np.divmod(positions, self._per_shard)
         for number in np.unique(shard):
@@ -117,6 +134,21 @@ class ImageStore:
             else:
                 out[chosen] = self._shards[number][rows]
         return out
+
+    def encoded(self, position: int) -> np.ndarray:
+        """The JPEG file of one picture, uint8 (bytes,), of a store that keeps those.
+
+        Raises:
+            BadInput: it keeps raw pixels.
+        """
+        if self._encoded is None:
+            raise BadInput(f"{self.path} keeps raw pixels, no JPEG files")
+        return self._encoded.encoded(position)
+
+    @functools.cached_property
+    def sums(self) -> PictureSums | None:
+        """Sums of pixels and colours of all its pictures, where importing gathered them."""
+        return read_sums(self.path, len(self))
 
     @property
     def labelled(self) -> bool:
@@ -176,6 +208,16 @@ def read_header(path: Path) -> dict[str, Any]:
     ):
         raise BadInput(f"{file} is damaged (shape {shape}, pictures_per_shard {per_shard}): import again into a new store")
     return header
+
+
+def read_sums(path: Path, count: int) -> PictureSums | None:
+    """The sums of a store's first so many pictures, if those are the ones that were kept."""
+    try:
+        with np.load(path / SUMS, allow_pickle=False) as state:
+            sums = PictureSums.restore(state)
+    except (OSError, ValueError, KeyError):
+        return None
+    return sums if sums.count == count else None
 
 
 def _digests(path: Path) -> Iterator[list[str]]:

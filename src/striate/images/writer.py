@@ -25,19 +25,26 @@ import pyarrow.parquet as pq
 
 from striate.errors import BadInput
 from striate.files import full_disk, is_full_disk, write_whole
+from striate.images.encoded import ROW_GROUP, SCHEMA, EncodedPictures
 from striate.images.items import UNLABELLED
+from striate.images.jpeg import encode_jpeg
 from striate.images.store import (
     FOLDED,
     FORMAT,
     ROW_SCHEMA,
+    SUMS,
     TABLES,
     VERSION,
     part_files,
     read_header,
     read_rows,
+    read_sums,
     rows_folded,
     shard_file,
 )
+from striate.images.sums import PictureSums
+
+_SUMMED_AT_ONCE = 256
 
 
 @dataclass(frozen=True)
@@ -60,33 +67,39 @@ class StoreWriter:
     Args:
         path: the store's directory.
         shape: (channels, height, width) of every picture.
+        quality: keep pictures as JPEG of this quality rather than raw; sums for their mean and colours are gathered on the way.
         shard_bytes: a new store's data shards are this long at most.
 
     Raises:
         BadInput: the store has another shape or version, or another process writes to it.
     """
 
-    def __init__(self, path: str | Path, shape: tuple[int, int, int], *, shard_bytes: int = 256 << 20) -> None:
+    def __init__(
+        self, path: str | Path, shape: tuple[int, int, int], *, quality: int | None = None, shard_bytes: int = 256 << 20
+    ) -> None:
         self.path = Path(path)
         self._lock = _lock(self.path)
         self._written_header = ""
         try:
-            self._header = self._open_header(shape, shard_bytes)
+            self._header = self._open_header(shape, shard_bytes, quality)
             self.shape = shape
+            self._encode = quality is not None
             # Keys by source.
             self._seen: defaultdict[str, set[str]] = defaultdict(set)
             self._digests: dict[str, str] = {}
             self._rows: list[dict[str, object]] = []
             self._pixels: list[np.ndarray] = []
+            self._files: list[bytes] = []
             self.count = 0
             self._recall()
             self._cut_to(self.count)
             self._remove_leftovers()
+            self._sums = self._recall_sums() if self._encode else None
         except BaseException:
             self._lock.close()
             raise
 
-    def _open_header(self, shape: tuple[int, int, int], shard_bytes: int) -> dict[str, Any]:
+    def _open_header(self, shape: tuple[int, int, int], shard_bytes: int, quality: int | None) -> dict[str, Any]:
         if (self.path / "store.json").exists():
             header = read_header(self.path)
             if tuple(header["shape"]) != tuple(shape) and len(read_rows(self.path, "meta")):
@@ -94,9 +107,13 @@ class StoreWriter:
                     f"{self.path} holds pictures of shape {tuple(header['shape'])}, these are {tuple(shape)}: "
                     "use another store, or the same --size and --mode"
                 )
+            if header.get("quality") != quality and len(read_rows(self.path, "meta")):
+                kept = "raw pictures" if header.get("quality") is None else f"JPEG of quality {header['quality']}"
+                raise BadInput(f"{self.path} holds {kept}: use another store, or the same --jpeg")
             # An import that kept nothing (a wrong folder, a wrong size) leaves the choice open.
-            return {**header, **_layout(shape, shard_bytes)}
-        header = {"format": FORMAT, "version": VERSION, **_layout(shape, shard_bytes), "class_names": []}
+            return {**header, **_layout(shape, shard_bytes), **_encoding(quality)}
+        layout = {**_layout(shape, shard_bytes), **_encoding(quality)}
+        header = {"format": FORMAT, "version": VERSION, **layout, "class_names": []}
         with _full_disk_named(self.path):
             (self.path / "pixels").mkdir(parents=True, exist_ok=True)
             (self.path / "parts").mkdir(exist_ok=True)
@@ -131,6 +148,9 @@ class StoreWriter:
 
     def _cut_to(self, count: int) -> None:
         """Remove pixels that no committed row speaks of."""
+        for file in (self.path / "pixels").glob("[0-9]*.parquet"):
+            if int(file.stem) >= count:
+                file.unlink()
         per_shard, size = self._header["pictures_per_shard"], int(np.prod(self.shape))
         for file in (self.path / "pixels").glob("*.u8"):
             rows = min(max(count - int(file.stem) * per_shard, 0), per_shard)
@@ -138,6 +158,17 @@ class StoreWriter:
                 file.unlink()
             elif file.stat().st_size > rows * size:
                 os.truncate(file, rows * size)
+
+    def _recall_sums(self) -> PictureSums:
+        """Those kept, or, where a kill came between pictures and sums, gathered anew."""
+        kept = read_sums(self.path, self.count)
+        if kept is not None:
+            return kept
+        sums = PictureSums(self.shape)
+        pictures = EncodedPictures(self.path / "pixels", self.shape, self.count)
+        for start in range(0, self.count, _SUMMED_AT_ONCE):
+            sums.update(pictures.pixels(np.arange(start, min(start + _SUMMED_AT_ONCE, self.count))))
+        return sums
 
     @property
     def class_names(self) -> list[str]:
@@ -164,8 +195,9 @@ class StoreWriter:
         source: str,
         label: int = UNLABELLED,
         term: str | None = None,
+        encoded: bytes | None = None,
     ) -> bool:
-        """Add one picture (uint8, the store's shape), or set it aside if an equal one is there.
+        """Add one picture (uint8, the store's shape; with its JPEG, if it keeps those), or set it aside if it has an equal.
 
         Returns:
             Whether it was kept.
@@ -178,6 +210,8 @@ class StoreWriter:
         self._digests[sha256] = key
         self._note({**row, "kind": "kept", "state": "found"})
         self._pixels.append(image)
+        if self._encode:
+            self._files.append(encoded if encoded is not None else encode_jpeg(image, self._header["quality"]))
         return True
 
     def reject(self, reason: str, *, key: str, source: str) -> None:
@@ -207,14 +241,43 @@ class StoreWriter:
         if not self._rows:
             return
         with _full_disk_named(self.path):
-            self._append_pixels()
+            if self._encode:
+                self._add_files()
+            else:
+                self._append_pixels()
             # Class names first: a label must never point at a name that was lost.
             self._write_header(self._header)
             table = pa.Table.from_pylist(self._rows, schema=ROW_SCHEMA)
             _write_parquet(self.path / "parts" / f"{self._num_rows:012d}.parquet", table)
+            if self._sums is not None and self._pixels:
+                self._keep_sums(self._sums)
         self._num_rows += len(self._rows)
         self.count += len(self._pixels)
-        self._rows, self._pixels = [], []
+        self._rows, self._pixels, self._files = [], [], []
+
+    def _add_files(self) -> None:
+        """One Parquet file of encoded pictures; nothing speaks of it before the commit's rows are there."""
+        if not self._files:
+            return
+        kept = [row for row in self._rows if row["kind"] == "kept"]
+        rows = [
+            {"key": row["key"], "image": {"bytes": data, "path": row["key"]}, "label": row["label"]}
+            for row, data in zip(kept, self._files, strict=True)
+        ]
+        table = pa.Table.from_pylist(rows, schema=SCHEMA)
+        file = self.path / "pixels" / f"{self.count:012d}.parquet"
+        # JPEG does not compress further, and as it is a picture is one slice of the file.
+        write_whole(file, lambda temporary: pq.write_table(table, temporary, row_group_size=ROW_GROUP, compression="none"))
+
+    def _keep_sums(self, sums: PictureSums) -> None:
+        for picture in self._pixels:
+            sums.update(picture[None])
+
+        def write(temporary: Path) -> None:
+            with temporary.open("wb") as file:
+                np.savez(file, **sums.state())  # type: ignore[arg-type]
+
+        write_whole(self.path / SUMS, write)
 
     def _append_pixels(self) -> None:
         per_shard, position, done = self._header["pictures_per_shard"], self.count, 0
@@ -265,6 +328,10 @@ class StoreWriter:
 
 def _layout(shape: tuple[int, int, int], shard_bytes: int) -> dict[str, Any]:
     return {"shape": list(shape), "pictures_per_shard": max(1, shard_bytes // int(np.prod(shape)))}
+
+
+def _encoding(quality: int | None) -> dict[str, Any]:
+    return {} if quality is None else {"encoding": "jpeg", "quality": quality}
 
 
 def _lock(path: Path) -> IO[bytes]:

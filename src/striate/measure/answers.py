@@ -68,7 +68,9 @@ def _check(probabilities: Tensor, labels: Tensor) -> None:
     if len(labels) == 0 or len(labels) != len(probabilities):
         raise BadInput(f"{len(probabilities)} rows of probabilities for {len(labels)} labels: expected as many, and some")
     if int(labels.min()) < 0 or int(labels.max()) >= probabilities.shape[1]:
-        raise BadInput(f"labels go from {int(labels.min())} to {int(labels.max())}: the classes are 0 to {probabilities.shape[1] - 1}")
+        raise BadInput(
+            f"labels go from {int(labels.min())} to {int(labels.max())}: the classes are 0 to {probabilities.shape[1] - 1}"
+        )
 
 
 def mixture(several: Sequence[Tensor], weights: Sequence[float] | None = None) -> Tensor:

@@ -1,7 +1,5 @@
 """From pixel levels to what a model sees: moments, whitening, patches, contrast."""
 
-from striate.preprocess.colour import ColourComponents as ColourComponents
-from striate.preprocess.colour import PictureSums as PictureSums
 from striate.preprocess.crops import Cropper as Cropper
 from striate.preprocess.crops import CropSettings as CropSettings
 from striate.preprocess.layout import PatchLayout as PatchLayout

@@ -10,10 +10,11 @@ from functools import lru_cache
 from typing import Literal, NamedTuple
 
 import numpy as np
+import torch
 
 from striate.draws import generator
 from striate.errors import BadInput
-from striate.preprocess.colour import ColourComponents
+from striate.images.sums import ColourComponents
 
 Reading = Literal["deviation", "eigenvalue", "eigenvalue-unit"]
 
@@ -114,25 +115,30 @@ class Cropper:
         if not settings.colour_noise or over or self._colour is None:
             return np.zeros((self._count, channels), dtype=np.float32)
         factors = generator(self._seed, "colour", epoch).normal(0, settings.colour_noise, (self._count, channels))
-        return (factors @ (colour_amplitudes(self._colour, settings.colour)[:, None] * self._colour.vectors.numpy())).astype(
-            np.float32
-        )
+        return (factors @ (colour_amplitudes(self._colour, settings.colour)[:, None] * self._colour.vectors)).astype(np.float32)
 
     def cut(self, pictures: np.ndarray, positions: np.ndarray, epoch: int) -> tuple[np.ndarray, np.ndarray]:
         """Crops and shifts of pictures (n, c, h, w) at these positions of the data: (n, c, crop, crop) and (n, channels)."""
         drawn = self.drawn(epoch)
-        out = np.empty((len(pictures), *self.shape), dtype=pictures.dtype)
-        _, height, width = self.shape
+        channels, height, width = self.shape
+        if pictures.strides[1] == pictures.itemsize:
+            # Decoders give colours side by side: rows are then copied whole, and torch takes that for channels-last memory.
+            out = np.empty((len(pictures), height, width, channels), dtype=pictures.dtype).transpose(0, 3, 1, 2)
+        else:
+            out = np.empty((len(pictures), *self.shape), dtype=pictures.dtype)
         for row, position in enumerate(positions):
             top, left = drawn.top[position], drawn.left[position]
-            part = pictures[row, :, top : top + height, left : left + width]
-            out[row] = part[:, :, ::-1] if drawn.mirrored[position] else part
+            out[row] = pictures[row, :, top : top + height, left : left + width]
+        turned = np.flatnonzero(drawn.mirrored[positions])
+        if len(turned):
+            # torch mirrors pixels of three bytes eight at a time; numpy takes them one by one.
+            out[turned] = torch.from_numpy(out)[torch.from_numpy(turned)].flip(3).numpy()
         return out, drawn.shift[positions]
 
 
 def colour_amplitudes(colour: ColourComponents, reading: Reading) -> np.ndarray:
     """What the noise's factors multiply along each component, in levels."""
-    deviations = colour.deviations.numpy()
+    deviations = colour.deviations
     if reading == "deviation":
         return deviations
     return deviations**2 if reading == "eigenvalue" else deviations**2 / 255

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from striate.errors import BadInput
-from striate.preprocess.colour import ColourComponents, PictureSums
+from striate.images.sums import ColourComponents, PictureSums
 from striate.preprocess.contrast import normalise_contrast
 from striate.preprocess.moments import Moments
 from striate.preprocess.whitening import LinearMap, Spectrum, deletion, spectrum, zca
@@ -47,7 +47,9 @@ class PreprocessSettings:
         if self.epsilon < 0:
             raise BadInput(f"preprocess.epsilon must not be negative, found {self.epsilon}")
         if self.contrast and self.kind in ("scale", "mean"):
-            raise BadInput(f"preprocess.contrast makes fractions and negative numbers of levels: kind {self.kind} cannot use them")
+            raise BadInput(
+                f"preprocess.contrast makes fractions and negative numbers of levels: kind {self.kind} cannot use them"
+            )
 
 
 class Preprocessor:
@@ -68,7 +70,9 @@ class Preprocessor:
         self._backward = state["backward"].float()
         self.spectrum: Tensor | None = state.get("spectrum")
         self.colour = (
-            ColourComponents(state["colour_deviations"], state["colour_vectors"]) if "colour_vectors" in state else None
+            ColourComponents(state["colour_deviations"].numpy(), state["colour_vectors"].numpy())
+            if "colour_vectors" in state
+            else None
         )
 
     @property
@@ -107,11 +111,9 @@ class Preprocessor:
     @staticmethod
     def from_sums(sums: PictureSums, settings: PreprocessSettings) -> Preprocessor:
         """Kind `mean` from sums gathered elsewhere."""
-        colour, mean = sums.colour, sums.mean.flatten()
+        mean = torch.from_numpy(sums.mean.ravel())
         state = {"mean": mean, "forward": torch.ones(len(mean)), "backward": torch.ones(len(mean))}
-        return Preprocessor(
-            settings, sums.shape, {**state, "colour_deviations": colour.deviations, "colour_vectors": colour.vectors}
-        )
+        return Preprocessor(settings, sums.shape, {**state, **_colour_state(sums.colour)})
 
     @staticmethod
     def from_moments(
@@ -186,7 +188,7 @@ class Preprocessor:
         if self.spectrum is not None:
             state["spectrum"] = self.spectrum
         if self.colour is not None:
-            state |= {"colour_deviations": self.colour.deviations, "colour_vectors": self.colour.vectors}
+            state |= _colour_state(self.colour)
         return state
 
     def describe(self) -> dict[str, Any]:
@@ -199,6 +201,11 @@ class Preprocessor:
         settings = {key: value for key, value in description.items() if key != "shape"}
         channels, height, width = description["shape"]
         return Preprocessor(PreprocessSettings(**settings), (channels, height, width), state)
+
+
+def _colour_state(colour: ColourComponents) -> dict[str, Tensor]:
+    arrays = {"colour_deviations": colour.deviations, "colour_vectors": colour.vectors}
+    return {name: torch.from_numpy(array) for name, array in arrays.items()}
 
 
 def _sums(pictures: Iterable[np.ndarray | Tensor]) -> PictureSums:

@@ -4,15 +4,21 @@
 
 With the rate inside, a drop of the rate leaves what the velocity has gathered as it is; torch's SGD multiplies the velocity by the
 rate of the day, so the two part ways at the first drop. Gradients are means over the batch.
+
+The gradient of a dense layer is a product as large as its weights, and fc6 alone has 38 million: on a processor it is never made,
+but taken in blocks by `updates.WeightUpdate`, which keeps the bf16 copy for products besides.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
+
+from striate.train.updates import Rates, WeightUpdate
 
 
 @dataclass(frozen=True)
@@ -25,6 +31,7 @@ class Treated:
         tensor: itself, changed in place.
         rate: factor on the learning rate.
         decay: weight decay, per unit of learning rate.
+        blocks: updated in blocks from the two factors of its gradient, or None.
     """
 
     name: str
@@ -32,6 +39,19 @@ class Treated:
     tensor: Tensor
     rate: float
     decay: float
+    blocks: WeightUpdate | None = None
+
+
+class Factors(NamedTuple):
+    """A gradient as the product above' @ inputs.
+
+    Attributes:
+        above: (n, out), what flows back, already divided by the batch.
+        inputs: (n, in).
+    """
+
+    above: Tensor
+    inputs: Tensor
 
 
 class Descent:
@@ -44,11 +64,15 @@ class Descent:
 
     def __init__(self, treated: Sequence[Treated], rate_inside: bool = True) -> None:
         self.treated = tuple(treated)
-        self.velocities = [torch.zeros_like(one.tensor) for one in self.treated]
+        self.velocities = [one.blocks.velocity if one.blocks else torch.zeros_like(one.tensor) for one in self.treated]
         self._inside = rate_inside
 
     def apply(
-        self, gradients: Sequence[Tensor], learning_rate: float, momentum: float, factors: Mapping[str, float] | None = None
+        self,
+        gradients: Sequence[Tensor | Factors],
+        learning_rate: float,
+        momentum: float,
+        factors: Mapping[str, float] | None = None,
     ) -> None:
         """One update.
 
@@ -61,13 +85,19 @@ class Descent:
         groups: dict[tuple[float, float], list[int]] = {}
         for number, one in enumerate(self.treated):
             rate = learning_rate * one.rate * (factors or {}).get(one.layer, 1.0)
-            if rate or not self._frozen(one, factors):
+            if self._frozen(one, factors):
+                continue
+            gradient = gradients[number]
+            if one.blocks is not None and isinstance(gradient, Factors):
+                one.blocks.apply(gradient.above, gradient.inputs, -1.0, Rates(rate, momentum), one.decay)
+            else:
                 groups.setdefault((rate, one.decay), []).append(number)
         with torch.no_grad():
             for (rate, decay), numbers in groups.items():
                 weights = [self.treated[number].tensor for number in numbers]
                 velocities = [self.velocities[number] for number in numbers]
                 flowing = [gradients[number] for number in numbers]
+                assert not any(isinstance(gradient, Factors) for gradient in flowing)
                 if flowing[0].dtype != weights[0].dtype:
                     flowing = [gradient.to(weight.dtype) for gradient, weight in zip(flowing, weights)]
                 # Lists of tensors go through one call each: on a GPU that is one kernel for the whole net.
@@ -80,15 +110,3 @@ class Descent:
 
     def _frozen(self, one: Treated, factors: Mapping[str, float] | None) -> bool:
         return one.rate == 0 or (factors or {}).get(one.layer, 1.0) == 0
-
-    def frozen_below(self, factors: Mapping[str, float] | None) -> int:
-        """How many layers, from the pixels up, stay as they are."""
-        count, seen = 0, []
-        for one in self.treated:
-            if one.layer not in seen:
-                seen.append(one.layer)
-        for layer in seen:
-            if any(not self._frozen(one, factors) for one in self.treated if one.layer == layer):
-                break
-            count += 1
-        return count

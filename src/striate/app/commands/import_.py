@@ -32,6 +32,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--tiny-order", choices=["columns", "rows"], default="columns", help="tiny_images.bin: order of a plane"
     )
+    parser.add_argument(
+        "--jpeg", metavar="QUALITY", type=int, help="keep pictures as JPEG, for convolutional nets: --size 256 --jpeg 90"
+    )
     parser.add_argument("--max-pixels", type=int, default=100_000_000, help="pictures promising more are rejected undecoded")
     parser.add_argument("--min-side", type=int, default=8, help="pictures with a shorter side are rejected (default: 8 pixels)")
 
@@ -63,6 +66,7 @@ def run(args: argparse.Namespace, screen: Screen) -> dict[str, Any]:
                 tiny_order=args.tiny_order,
                 max_pixels=args.max_pixels,
                 min_side=args.min_side,
+                quality=args.jpeg,
                 progress=task.advance,
             )
     except KeyboardInterrupt:

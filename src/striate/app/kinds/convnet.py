@@ -36,7 +36,9 @@ def build_convnet(prepared: Prepared, resumed: Parts | None) -> Subject:
     recipe, group, train = prepared.recipe, prepared.recipe.model, prepared.recipe.train
     assert isinstance(group, ConvnetGroup)
     if recipe.preprocess.kind != "mean":
-        raise BadInput(f"a convolutional net takes levels less the mean: set preprocess.kind=mean, found {recipe.preprocess.kind}")
+        raise BadInput(
+            f"a convolutional net takes levels less the mean: set preprocess.kind=mean, found {recipe.preprocess.kind}"
+        )
     shape = prepared.preprocessor.shape
     positions, held = split_labelled(prepared)
     start = resumed.convnet if resumed is not None and resumed.convnet is not None else _start(prepared, shape)
@@ -147,6 +149,7 @@ def _settings(recipe: Recipe, divide: float, steps_per_epoch: int) -> ConvnetSet
         divide,
         train.compile,
         average=train.average,
+        until_error=train.until_error,
     )
 
 

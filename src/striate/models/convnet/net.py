@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -20,12 +21,48 @@ Learned = Conv | Local | Dense
 
 
 class Parameters(nn.Module):
-    """Weights and biases of one layer, as torch's own layers name them."""
+    """Weights and biases of one layer, as torch's own layers name them.
+
+    Attributes:
+        weight, bias: parameters.
+        flow: set by a trainer that updates a dense layer's weights by itself (`Flow`); None otherwise.
+    """
 
     def __init__(self, weight: Tensor, bias: Tensor) -> None:
         super().__init__()
         self.weight = nn.Parameter(weight)
         self.bias = nn.Parameter(bias)
+        self.flow: Flow | None = None
+
+
+class Flow:
+    """What passes a dense layer whose weights' gradient is never made: it is a product that the update takes in pieces.
+
+    Attributes:
+        operand: the weights in the products' format.
+        anchor: asked for a gradient, so that the backward pass comes by; it gets none.
+        inputs: (n, in) of the last forward pass.
+        above: (n, units), what flowed back in the last backward pass.
+    """
+
+    def __init__(self, operand: Tensor) -> None:
+        self.operand = operand
+        self.anchor = torch.zeros((), device=operand.device, requires_grad=True)
+        self.inputs: Tensor | None = None
+        self.above: Tensor | None = None
+
+
+class _Through(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, anchor: Tensor, flow: Flow) -> Tensor:
+        ctx.flow, ctx.needed = flow, x.requires_grad
+        flow.inputs = x
+        return x @ flow.operand.t()
+
+    @staticmethod
+    def backward(ctx: Any, above: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+        ctx.flow.above = above
+        return above @ ctx.flow.operand if ctx.needed else None, torch.zeros_like(ctx.flow.anchor), None
 
 
 class ConvNet(nn.Module):
@@ -110,7 +147,11 @@ class ConvNet(nn.Module):
         if isinstance(layer, Dense):
             held = self._learned[layer.name]
             # Units see maps in (maps, height, width) order, however memory lies.
-            return F.linear(x.flatten(1) if x.ndim == 2 else x.contiguous().flatten(1), held.weight, held.bias)
+            x = x.flatten(1) if x.ndim == 2 else x.contiguous().flatten(1)
+            if held.flow is None or not torch.is_grad_enabled():
+                return F.linear(x, held.weight, held.bias)
+            dtype = held.flow.operand.dtype
+            return _Through.apply(x.to(dtype), held.flow.anchor, held.flow) + held.bias.to(dtype)
         if isinstance(layer, Pool):
             if layer.kind == "max":
                 return F.max_pool2d(x, layer.size, layer.stride, ceil_mode=layer.ceil)

@@ -27,6 +27,7 @@ from striate.models.convnet import fused
 # Places by maps of a block in cache: 2 MB in float32 with what is computed on the way.
 _BLOCK = 1 << 18
 
+
 @dataclass(frozen=True)
 class Window:
     """What responses are normalised by.

@@ -10,8 +10,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-import torch
-from torch import Tensor
 
 # Pixels taken at once.
 _PIXELS = 1 << 20
@@ -26,8 +24,8 @@ class ColourComponents:
         vectors: (components, channels) float64, each of length 1, its largest entry positive.
     """
 
-    deviations: Tensor
-    vectors: Tensor
+    deviations: np.ndarray
+    vectors: np.ndarray
 
 
 class PictureSums:
@@ -60,9 +58,9 @@ class PictureSums:
         self._products += other._products
 
     @property
-    def mean(self) -> Tensor:
+    def mean(self) -> np.ndarray:
         """The mean picture in levels, float64 (channels, height, width)."""
-        return torch.from_numpy(self._sum / max(self.count, 1))
+        return self._sum / max(self.count, 1)
 
     @property
     def colour(self) -> ColourComponents:
@@ -74,9 +72,7 @@ class PictureSums:
         order = np.argsort(values)[::-1]
         rows = vectors[:, order].T.copy()
         signs = np.sign(rows[np.arange(len(rows)), np.abs(rows).argmax(axis=1)])
-        return ColourComponents(
-            torch.from_numpy(np.sqrt(values[order].clip(0))), torch.from_numpy(rows * signs[:, None])
-        )
+        return ColourComponents(np.sqrt(values[order].clip(0)), rows * signs[:, None])
 
     def state(self) -> dict[str, np.ndarray]:
         """Everything as arrays; enough for `restore`."""

@@ -1,8 +1,9 @@
 """Claim: a training step of AlexNet (paper's net, two columns) outruns the same net built of torch's own layers.
 
 Ours: bf16, channels-last, fused normalisation and update. Peer: torch.nn layers with autocast to bf16, channels-last, torch's
-LocalResponseNorm and torch.optim.SGD, in a process of its own (what we tell the C library of memory would help it too). On a GPU, rates at batches of 1,024 and 128 on synthetic crops, beside the floor that its
-floating-point operations set. Interleaved in one process; medians.
+LocalResponseNorm and torch.optim.SGD, in a process of its own (what we tell the C library of memory would help it too). On a
+GPU, rates at batches of 1,024 and 128 on synthetic crops, beside the floor that its floating-point operations set. Interleaved
+in one process; medians.
 """
 
 from __future__ import annotations
@@ -148,7 +149,7 @@ def _on_gpu(device: torch.device, quick: bool) -> list[dict[str, object]]:
             synchronise(device)
 
         calls = {name: (lambda learner=learner: timed(learner.step)) for name, learner in learners.items()}
-        seconds = interleaved({**calls, "torch": lambda: timed(peer)}, 3 if quick else 7, warm_up=2)
+        seconds = interleaved({**calls, "torch": lambda peer=peer: timed(peer)}, 3 if quick else 7, warm_up=2)
         rates = {f"{name} images/s": 10 * size / value for name, value in seconds.items()}
         best = max(rates[f"{name} images/s"] for name in ("eager, norms compiled", "compiled", "graphs"))
         found.append(row(f"AlexNet training on synthetic crops, batch {size}", best, "images/s", bar, rates))

@@ -1,7 +1,7 @@
 """Claim: one core turns 256-pixel JPEG photographs into augmented 224-pixel crops as fast as the decoder alone allows.
 
-Photographs of noise over smooth gradients stand in where there are none at hand (STRIATE_DATA/imagenet-sample): they decode more
-slowly than real ones. One thread; peers: the decoders alone, Pillow and simplejpeg, on the same bytes.
+Photographs of noise over smooth gradients stand in where there are none at hand (STRIATE_DATA/imagenet-sample): they decode
+more slowly than real ones. One thread; peers: the decoders alone, Pillow and simplejpeg, on the same bytes.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Claim: response normalisation across maps costs little of AlexNet's training step; torch's own costs half of it.
 
 The step is a whole update (bf16 products, channels-last, momentum and decay) of the paper's net on synthetic crops: with our
-normalisation compiled and in plain torch, with torch's `local_response_norm` in the same net, and without any. Interleaved in one
-process; medians.
+normalisation compiled and in plain torch, with torch's `local_response_norm` in the same net, and without any. Interleaved in
+one process; medians.
 """
 
 from __future__ import annotations

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from striate.draws import Draws
 from striate.errors import BadInput
 from striate.models.convnet import PROFILES, ConvNet, alexnet, named_net, profile
+from striate.models.convnet.columns import Columns
 from striate.models.convnet.layers import Conv, Dense, Dropout, Local, NetSpec, Norm, Pool, Start
 from striate.models.convnet.local import local_filters
 from striate.models.convnet.shapes import count, parameters, training_flop
@@ -151,7 +152,7 @@ def test_without_cross_talk_columns_never_meet_before_the_dense_layers() -> None
 
 
 def test_dropout_conventions_agree_in_expectation_at_test_time() -> None:
-    """Scaled at test time, a layer gives half; scaled while training, all: the next layer's weights differ by a factor of two."""
+    """Scaled at test time, a layer gives half; scaled while training, all: what the next layer sees differs by two."""
     layers = (Dense("fc", 8), Dropout("drop"))
     x = torch.ones(1, 4)
     plain = ConvNet(NetSpec("n", (4,), (*layers, Dense("out", 2))), Draws(0))  # type: ignore[arg-type]
@@ -229,3 +230,32 @@ def test_starts_of_torch_are_uniform_within_their_bound() -> None:
     bound = 27**-0.5
     assert float(weight.abs().max()) <= bound
     assert float(weight.abs().max()) > 0.99 * bound
+
+
+@pytest.mark.parametrize("name", ["paper", "source"])
+def test_columns_on_devices_of_their_own_are_the_grouped_net(name: str) -> None:
+    """Outputs to 1e-5, training included: with the same masks, gradients are the grouped net's, in parts."""
+    spec = named_net(name, 6, {"units": 32, "deep_std": 0.05}, crop=99)
+    net = ConvNet(spec, Draws(0))
+    apart = Columns(net, ["cpu", "cpu"])
+    x = Draws(1).normal("x", (3, 3, 99, 99)).mul_(60)
+    masks = {key: (Draws(2).uniform(key, shape) > 0.5).float() for key, shape in net.mask_shapes(3).items()}
+    whole, parts = net(x, masks), apart(x, masks)
+    assert torch.allclose(whole, parts, rtol=1e-5, atol=1e-5 * float(whole.detach().abs().max()))
+    labels = torch.tensor([0, 3, 5])
+    F.cross_entropy(whole, labels).backward()
+    F.cross_entropy(parts, labels).backward()
+    for layer in spec.learned:
+        gradients = [column.layer(layer.name).weight.grad for column in apart.columns]
+        expected = net.layer(layer.name).weight.grad
+        assert torch.allclose(torch.cat(gradients), expected, rtol=1e-4, atol=1e-6 * float(expected.abs().max()) + 1e-12)
+    assert all(torch.equal(tensor, net.state_dict()[key]) for key, tensor in apart.whole().items())
+
+
+def test_nets_that_cannot_be_shared_by_columns_are_refused() -> None:
+    with pytest.raises(BadInput, match="normalises across columns"):
+        Columns(ConvNet(named_net("caffenet", 4, {"units": 8})), ["cpu", "cpu"])
+    with pytest.raises(BadInput, match="cannot be shared by 2 columns"):
+        Columns(ConvNet(named_net("paper", 5, {"units": 8})), ["cpu", "cpu"])
+    with pytest.raises(BadInput, match="no columns"):
+        Columns(ConvNet(named_net("13pct", 4)), ["cpu", "cpu"])

@@ -157,7 +157,7 @@ def test_a_checkpoint_of_another_net_is_refused() -> None:
 
 
 def test_dense_layers_updated_in_blocks_learn_as_by_autograd() -> None:
-    """One net in bf16 whose dense gradient is never made, and the same net with autograd's: updates agree within bf16's rounding."""
+    """One net in bf16 whose dense gradient is never made, and one with autograd's: updates agree within bf16's rounding."""
     spec = NetSpec("wide", (3, 12, 12), (NET.layers[0], NET.layers[1], Dense("fc2", 1024, Start(0.02)), Dense("fc3", 4)))
     blocked, plain = learner(spec=spec, dtype=torch.bfloat16), learner(spec=spec, dtype=torch.bfloat16)
     assert blocked.net.layer("fc2").flow is not None
@@ -264,5 +264,5 @@ def test_the_mean_s_centre_is_taken_off_wherever_the_crop_was_cut() -> None:
 
 
 def test_crops_larger_than_pictures_are_refused() -> None:
-    with pytest.raises(BadInput, match="augment.crop is 24"):
+    with pytest.raises(BadInput, match="is 24 pixels"):
         Cropper(CropSettings(crop=24), 4, (3, 20, 30), 0)

@@ -10,7 +10,7 @@ import itertools
 import math
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -171,7 +171,8 @@ def _write(work: Work, class_names: list[str], writer: StoreWriter, name: str, c
 
 
 def _record(chunk: list[Item], decoded: Decoded, class_names: list[str], writer: StoreWriter, name: str) -> None:
-    pictures = iter(zip(decoded.pixels, decoded.encoded or [None] * len(decoded.pixels), strict=True))
+    files: Sequence[bytes | None] = [None] * len(decoded.pixels) if decoded.encoded is None else decoded.encoded
+    pictures = iter(zip(decoded.pixels, files, strict=True))
     for item, (kept, note) in zip(chunk, decoded.notes, strict=True):
         if not kept:
             writer.reject(note, key=item.key, source=name)

@@ -149,7 +149,7 @@ def _carefully(data: list[Data], target: Target) -> Decoded:
             first, second = _carefully(data[:half], target), _carefully(data[half:], target)
             encoded = None if first.encoded is None or second.encoded is None else first.encoded + second.encoded
             return Decoded(np.concatenate([first.pixels, second.pixels]), first.notes + second.notes, encoded)
-        none = None if target.quality is None else []
+        none: list[bytes] | None = None if target.quality is None else []
         return Decoded(np.empty((0, *target.shape), np.uint8), [(False, "damaged: decoding it ended the process")], none)
 
 

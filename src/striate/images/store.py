@@ -30,6 +30,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from striate.errors import BadInput
+from striate.images.encoded import EncodedPictures
 from striate.images.items import UNLABELLED
 from striate.images.sums import PictureSums
 
@@ -87,10 +88,9 @@ class ImageStore:
         # Of the table only the labels stay in memory, 8 bytes a picture: keys and digests are many times that.
         self.labels: np.ndarray = read_rows(self.path, "meta", ["label"])["label"].to_numpy().astype(np.int64, copy=False)
         self.encoding: str = header.get("encoding", "raw")
-        self._encoded = self._shards = None
+        self._encoded: EncodedPictures | None = None
+        self._shards: list[np.ndarray] = []
         if self.encoding == "jpeg":
-            from striate.images.encoded import EncodedPictures
-
             self._encoded = EncodedPictures(self.path / "pixels", self.shape, len(self.labels))
         else:
             self._shards = _open_shards(self.path, self.shape, self._per_shard, len(self.labels))

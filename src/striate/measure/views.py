@@ -26,8 +26,8 @@ def views_of(kind: Kind, shape: tuple[int, int], crop: int) -> list[View]:
     """The views of a kind.
 
     Args:
-        kind: `centre` alone; `ten`: four corners and the centre, each also mirrored (the paper); `nine`: a grid of three by three,
-            none mirrored (cuda-convnet's later test on CIFAR).
+        kind: `centre` alone; `ten`: four corners and the centre, each also mirrored (the paper); `nine`: a grid of three by
+            three, none mirrored (cuda-convnet's later test on CIFAR).
         shape: (height, width) of the pictures.
         crop: edge of the crops.
 

@@ -30,9 +30,9 @@ class CropSettings:
         reflect: mirror half of them.
         chunk: so many pictures in a row share a crop and its reflection (32 in the authors' code).
         colour_noise: standard deviation of the factors on colour components; 0 for none.
-        colour: what the factors multiply: `deviation` the components' standard deviations in levels (the code: 12 levels along the
-            first), `eigenvalue` their variances in squared levels (the text, word by word: 1,483 levels, which drowns any picture),
-            `eigenvalue-unit` their variances of levels scaled to 0..1 (common later: 6 levels).
+        colour: what the factors multiply: `deviation` the components' standard deviations in levels (the code: 12 levels along
+            the first), `eigenvalue` their variances in squared levels (the text, word by word: 1,483 levels, which drowns any
+            picture), `eigenvalue-unit` their variances of levels scaled to 0..1 (common later: 6 levels).
         colour_until: the epoch from which there is no colour noise, or None.
     """
 

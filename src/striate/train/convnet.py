@@ -269,7 +269,7 @@ class ConvnetLearner:
         return state | self._tensors()
 
     def _tensors(self) -> dict[str, Tensor]:
-        found = {}
+        found: dict[str, Tensor] = {}
         for number, (one, velocity) in enumerate(zip(self._descent.treated, self._descent.velocities)):
             found |= {one.name: one.tensor.detach(), f"{one.name}.velocity": velocity}
             if self._average:

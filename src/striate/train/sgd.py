@@ -2,10 +2,11 @@
 
     v <- momentum v - decay rate w - rate gradient;   w <- w + v        (Krizhevsky et al. 2012, section 5)
 
-With the rate inside, a drop of the rate leaves what the velocity has gathered as it is; torch's SGD multiplies the velocity by the
-rate of the day, so the two part ways at the first drop. Gradients are means over the batch.
+With the rate inside, a drop of the rate leaves what the velocity has gathered as it is; torch's SGD multiplies the velocity by
+the rate of the day, so the two part ways at the first drop. Gradients are means over the batch.
 
-The gradient of a dense layer is a product as large as its weights, and fc6 alone has 38 million: on a processor it is never made,
+The gradient of a dense layer is a product as large as its weights, and fc6 alone has 38 million: on a processor it is never
+    made,
 but taken in blocks by `updates.WeightUpdate`, which keeps the bf16 copy for products besides.
 """
 
@@ -82,24 +83,19 @@ class Descent:
             momentum: share of the velocity that is kept.
             factors: further factors by layer; parameters of a factor of 0 stay as they are, velocity and all.
         """
-        groups: dict[tuple[float, float], list[int]] = {}
-        for number, one in enumerate(self.treated):
+        groups: dict[tuple[float, float], list[tuple[Tensor, Tensor, Tensor]]] = {}
+        for one, velocity, gradient in zip(self.treated, self.velocities, gradients, strict=True):
             rate = learning_rate * one.rate * (factors or {}).get(one.layer, 1.0)
             if self._frozen(one, factors):
                 continue
-            gradient = gradients[number]
-            if one.blocks is not None and isinstance(gradient, Factors):
+            if isinstance(gradient, Factors):
+                assert one.blocks is not None
                 one.blocks.apply(gradient.above, gradient.inputs, -1.0, Rates(rate, momentum), one.decay)
             else:
-                groups.setdefault((rate, one.decay), []).append(number)
+                groups.setdefault((rate, one.decay), []).append((one.tensor, velocity, gradient.to(one.tensor.dtype)))
         with torch.no_grad():
-            for (rate, decay), numbers in groups.items():
-                weights = [self.treated[number].tensor for number in numbers]
-                velocities = [self.velocities[number] for number in numbers]
-                flowing = [gradients[number] for number in numbers]
-                assert not any(isinstance(gradient, Factors) for gradient in flowing)
-                if flowing[0].dtype != weights[0].dtype:
-                    flowing = [gradient.to(weight.dtype) for gradient, weight in zip(flowing, weights)]
+            for (rate, decay), members in groups.items():
+                weights, velocities, flowing = (list(column) for column in zip(*members))
                 # Lists of tensors go through one call each: on a GPU that is one kernel for the whole net.
                 torch._foreach_mul_(velocities, momentum)
                 inside = rate if self._inside else 1.0

@@ -1,6 +1,7 @@
 """The CIFAR-10 nets of cuda-convnet, and the four-layer net of figure 1.
 
-Source: cuda-convnet's example layers (80sec, 19pct, 18pct, 13pct, 11pct): biases learn at twice the weights' rate and do not decay,
+Source: cuda-convnet's example layers (80sec, 19pct, 18pct, 13pct, 11pct): biases learn at twice the weights' rate and do not
+    decay,
 pooling counts squares that stick out, inputs are pixel levels less the mean image.
 """
 
@@ -43,7 +44,7 @@ def _places(number: int) -> Norm:
 
 
 def _80sec(classes: int) -> list[Layer]:
-    dense = [Dense("fc64", 64, Start(0.1, decay=0.03)), _relu(4), Dense("fc10", classes, Start(0.1, decay=0.03))]
+    dense: list[Layer] = [Dense("fc64", 64, Start(0.1, decay=0.03)), _relu(4), Dense("fc10", classes, Start(0.1, decay=0.03))]
     return [*_three(0.004), *dense]
 
 
@@ -88,7 +89,8 @@ def _local_net(classes: int, third: int, scale: float | None, head_decay: float)
 
 
 def _race(kind: Kind) -> Callable[[int], list[Layer]]:
-    """Figure 1 names neither the net nor the rates, only `four-layer` and no regularisation: three convolutions and a classifier.
+    """Figure 1 names neither the net nor the rates, only `four-layer` and no regularisation: three convolutions and a
+    classifier.
 
     Weights start in scale with their inputs, so that neither nonlinearity begins saturated; inputs are standardised.
     """

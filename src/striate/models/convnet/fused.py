@@ -1,9 +1,10 @@
 """Response normalisation across maps as one pass over memory each way, by torch's compiler: C++ on processors, Triton on GPUs.
 
-Memory holds a place's maps one after another (channels-last), so a window's neighbours are the same array moved by a few elements;
-what belongs to the next place or column is multiplied away. Written so, the compiler makes plain vector loads of it: the forward
-pass then costs what reading and writing the array costs (17.8 ms where a ReLU takes 14.4), and sums are float32 whatever the
-array is. A ReLU before the normalisation rides along. Where there is no compiler, `response.py` does the same in plain torch.
+Memory holds a place's maps one after another (channels-last), so a window's neighbours are the same array moved by a few
+elements; what belongs to the next place or column is multiplied away. Written so, the compiler makes plain vector loads of it:
+the forward pass then costs what reading and writing the array costs (17.8 ms where a ReLU takes 14.4), and sums are float32
+whatever the array is. A ReLU before the normalisation rides along. Where there is no compiler, `response.py` does the same in
+plain torch.
 """
 
 from __future__ import annotations

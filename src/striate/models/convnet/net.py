@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -136,31 +137,55 @@ class ConvNet(nn.Module):
     def _layer(self, layer: Layer | Window, x: Tensor, masks: Mapping[str, Tensor] | None) -> Tensor:
         if isinstance(layer, Window):
             return normalise(x, layer, self.compiled)
-        if isinstance(layer, Conv):
-            held = self._learned[layer.name]
-            if layer.pad_end:
-                x = F.pad(x, (0, layer.pad_end, 0, layer.pad_end))
-            return F.conv2d(x, held.weight, held.bias, layer.stride, layer.pad, groups=layer.groups)
-        if isinstance(layer, Local):
-            held = self._learned[layer.name]
-            return local_filters(x, held.weight, held.bias, layer.size, layer.pad)
-        if isinstance(layer, Dense):
-            held = self._learned[layer.name]
-            # Units see maps in (maps, height, width) order, however memory lies.
-            x = x.flatten(1) if x.ndim == 2 else x.contiguous().flatten(1)
-            if held.flow is None or not torch.is_grad_enabled():
-                return F.linear(x, held.weight, held.bias)
-            dtype = held.flow.operand.dtype
-            return _Through.apply(x.to(dtype), held.flow.anchor, held.flow) + held.bias.to(dtype)
-        if isinstance(layer, Pool):
-            if layer.kind == "max":
-                return F.max_pool2d(x, layer.size, layer.stride, ceil_mode=layer.ceil)
-            return F.avg_pool2d(x, layer.size, layer.stride, ceil_mode=layer.ceil, count_include_pad=False)
-        if isinstance(layer, Norm):
-            return normalise(x, window_of(layer), self.compiled)
-        if isinstance(layer, Activation):
-            return torch.relu(x) if layer.kind == "relu" else torch.tanh(x)
+        return compute(layer, x, self._learned.get(layer.name), masks, compiled=self.compiled)
+
+
+def compute(
+    layer: Layer,
+    x: Tensor,
+    held: Parameters | None,
+    masks: Mapping[str, Tensor] | None,
+    groups: int | None = None,
+    compiled: bool = False,
+) -> Tensor:
+    """What leaves a layer.
+
+    Args:
+        layer: its description.
+        x: what enters it.
+        held: its parameters, if it has any.
+        masks: as `ConvNet.forward` takes them.
+        groups: in place of the layer's own, for a part of it.
+        compiled: whether normalisation goes through torch's compiler.
+    """
+    if isinstance(layer, Pool):
+        if layer.kind == "max":
+            return F.max_pool2d(x, layer.size, layer.stride, ceil_mode=layer.ceil)
+        return F.avg_pool2d(x, layer.size, layer.stride, ceil_mode=layer.ceil, count_include_pad=False)
+    if isinstance(layer, Norm):
+        window = window_of(layer)
+        return normalise(x, window if groups is None else replace(window, groups=groups), compiled)
+    if isinstance(layer, Activation):
+        return torch.relu(x) if layer.kind == "relu" else torch.tanh(x)
+    if isinstance(layer, Dropout):
         return _drop(layer, x, masks)
+    assert held is not None
+    if isinstance(layer, Conv):
+        if layer.pad_end:
+            x = F.pad(x, (0, layer.pad_end, 0, layer.pad_end))
+        return F.conv2d(x, held.weight, held.bias, layer.stride, layer.pad, groups=groups or layer.groups)
+    if isinstance(layer, Local):
+        return local_filters(x, held.weight, held.bias, layer.size, layer.pad)
+    return _dense(x, held)
+
+
+def _dense(x: Tensor, held: Parameters) -> Tensor:
+    # Units see maps in (maps, height, width) order, however memory lies.
+    x = x.flatten(1) if x.ndim == 2 else x.contiguous().flatten(1)
+    if held.flow is None or not torch.is_grad_enabled():
+        return F.linear(x, held.weight, held.bias)
+    dtype = held.flow.operand.dtype
+    return _Through.apply(x.to(dtype), held.flow.anchor, held.flow) + held.bias.to(dtype)
 
 
 def window_of(layer: Norm, relu: bool = False) -> Window:

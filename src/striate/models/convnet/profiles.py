@@ -1,7 +1,9 @@
 """AlexNet with every difference between the paper, its authors' code and later nets as a named switch.
 
-Sources: Krizhevsky, Sutskever, Hinton 2012 (`paper`); the code its authors released in 2025, configuration 145 (`source`) and its
-one-column half (`half`); the one-GPU net of cuda-convnet2, whose parameters torchvision's AlexNet shares (`one-gpu`). Counts and
+Sources: Krizhevsky, Sutskever, Hinton 2012 (`paper`); the code its authors released in 2025, configuration 145 (`source`) and
+    its
+one-column half (`half`); the one-GPU net of cuda-convnet2, whose parameters torchvision's AlexNet shares (`one-gpu`). Counts
+and
 values: docs/convnets.md.
 """
 

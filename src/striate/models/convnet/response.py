@@ -2,7 +2,8 @@
 
 Source: Krizhevsky, Sutskever, Hinton 2012, section 3.3, and cuda-convnet's `cmrnorm` (across maps) and `rnorm` (across places).
 torch's own costs half of a training step: it pads, goes through a three-dimensional pooling and keeps four arrays for the
-backward pass. Here only the input is kept, and where there is a compiler all is one pass (`fused.py`). With d the denominator's base and g what flows back,
+backward pass. Here only the input is kept, and where there is a compiler all is one pass (`fused.py`). With d the denominator's
+base and g what flows back,
 
     dL/dx = g d^-power - 2 scale power x W'(g x d^(-power-1)),     W' the window turned round (for odd sizes W itself).
 

@@ -339,6 +339,9 @@ def _explain(error: dict[str, Any]) -> str:
 def _fields(location: list[str], kind: str | None) -> set[str]:
     model: Any = Recipe
     for part in location:
+        if part.isdigit():
+            # A place in a list: its elements' keys are meant.
+            continue
         annotation = model.model_fields[part].annotation
         options = [annotation, *getattr(annotation, "__args__", ())]
         inner = next(option for option in options if isinstance(option, type) and issubclass(option, BaseModel))

@@ -35,10 +35,6 @@ def build_convnet(prepared: Prepared, resumed: Parts | None) -> Subject:
     """A net on crops of labelled pictures."""
     recipe, group, train = prepared.recipe, prepared.recipe.model, prepared.recipe.train
     assert isinstance(group, ConvnetGroup)
-    if recipe.preprocess.kind != "mean":
-        raise BadInput(
-            f"a convolutional net takes levels less the mean: set preprocess.kind=mean, found {recipe.preprocess.kind}"
-        )
     shape = prepared.preprocessor.shape
     positions, held = split_labelled(prepared)
     start = resumed.convnet if resumed is not None and resumed.convnet is not None else _start(prepared, shape)
@@ -97,6 +93,10 @@ def _start(prepared: Prepared, shape: tuple[int, int, int]) -> TrainedConvNet:
         raise BadInput(f"model.classes is {classes}, these pictures are labelled with {prepared.classes}")
     crop = group.crop or prepared.recipe.augment.crop
     spec = named_net(group.net, classes, group.switches, crop, shape[0])
+    if crop is None and min(shape[1:]) < spec.input[1]:
+        # Smaller pictures make smaller maps.
+        crop = min(shape[1:])
+        spec = named_net(group.net, classes, group.switches, crop, shape[0])
     net = ConvNet(spec, Draws(prepared.recipe.seed, purpose="start/"))
     state = {name: tensor.detach() for name, tensor in net.state_dict().items()}
     if group.init is not None:

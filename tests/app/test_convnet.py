@@ -9,10 +9,10 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from safetensors.torch import load_file
-from training import recipe_file, small_store, striate
 
 import striate as package
 from striate.images import ImageStore
+from training import recipe_file, small_store, striate
 
 RECIPE = """
 name: tiny

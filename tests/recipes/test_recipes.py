@@ -6,12 +6,14 @@ import json
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from striate.app.recipe import load_recipe, recipe_folders
 from striate.app.yaml import read_yaml
 from striate.draws import generator
 from striate.images import ArraySource, import_images
+from striate.models.convnet import PROFILES
 from training import striate
 
 ROOT = recipe_folders()[-1]
@@ -23,13 +25,21 @@ CASES = [(file, size) for file in FILES for size in (None, *((read_yaml(file)["s
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Smooth pictures, so that whitening has something to whiten; of 16x16, so that 768 directions are found in no time."""
-    import numpy as np
+    return _smooth(tmp_path_factory.mktemp("recipes") / "store", 16, 300)
 
-    noise = generator(0, "recipes").normal(size=(300, 3, 22, 22))
-    smooth = sum(noise[:, :, i : i + 16, j : j + 16] for i in range(7) for j in range(7))
+
+@pytest.fixture(scope="module")
+def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Larger ones, kept as JPEG."""
+    return _smooth(tmp_path_factory.mktemp("recipes") / "photographs", 72, 60, quality=90)
+
+
+def _smooth(path: Path, edge: int, count: int, **ways: int) -> Path:
+    noise = generator(0, "recipes").normal(size=(count, 3, edge + 6, edge + 6))
+    smooth = sum(noise[:, :, i : i + edge, j : j + edge] for i in range(7) for j in range(7))
     levels = np.clip(127 + 12 * smooth, 0, 255).astype(np.uint8)
-    path = tmp_path_factory.mktemp("recipes") / "store"
-    import_images(ArraySource(levels, np.arange(300) % 10, [str(i) for i in range(10)]), path, workers=1)
+    labels = np.arange(count) % 10
+    import_images(ArraySource(levels, labels, [str(i) for i in range(10)]), path, workers=1, **ways)
     return path
 
 
@@ -72,16 +82,29 @@ def test_every_size_of_a_recipe_is_sound(file: Path) -> None:
 
 
 @pytest.mark.parametrize(("file", "size"), CASES, ids=[f"{file.relative_to(ROOT)}-{size}" for file, size in CASES])
-def test_a_recipe_runs_three_steps(file: Path, size: str | None, store: Path, below: Path, tmp_path: Path) -> None:
+def test_a_recipe_runs_three_steps(
+    file: Path, size: str | None, store: Path, photographs: Path, below: Path, tmp_path: Path
+) -> None:
     """Sizes of data and of starts are cut to what 300 pictures can give; the model and its settings stay."""
     recipe = load_recipe(file, (), size)
     small = [f"data.store={store}", "train.checkpoint_every_s=1000", "train.snapshots=1"]
     rows = 300
+    if recipe.model.kind == "convnet":
+        # Crops and dense layers of the photographs' nets are cut down with the pictures; compiling takes longer than the steps.
+        small.append("train.compile=none")
+        if recipe.model.net in PROFILES and recipe.model.net != "small":
+            rows = 60
+            small += [f"data.store={photographs}", "augment.crop=67", "model.crop=67", "model.switches={units: 64}"]
+        else:
+            small += ["augment.crop=16", "model.crop=16"]
     if recipe.preprocess.patch is not None:
         rows = 2 * recipe.train.batch_size
         small.append(f"preprocess.patches={rows}")
     batch = min(recipe.train.batch_size, rows)
-    small += [f"train.batch_size={batch}", f"train.epochs={3 / (rows // batch)}"]
+    epoch = (rows - int(recipe.train.validation * rows)) // batch
+    if epoch == 0:
+        batch, epoch = batch // 2, 1
+    small += [f"train.batch_size={batch}", f"train.epochs={3 / epoch}"]
     if recipe.preprocess.delete or (recipe.preprocess.kind == "whiten" and not recipe.preprocess.epsilon):
         # 300 pictures span 299 directions of 768: what is kept must lie within them.
         small += ["preprocess.delete=600"]
@@ -101,4 +124,4 @@ def test_a_recipe_runs_three_steps(file: Path, size: str | None, store: Path, be
     answer = striate("train", file, *chosen, *small, "--run", tmp_path / "run", "--json")
     assert answer.returncode == 0, answer.stderr
     result = json.loads(answer.stdout)
-    assert result["steps"] == 3 and result["loss" if model.kind == "net" else "reconstruction_error"] > 0
+    assert result["steps"] == 3 and result["loss" if model.kind in ("net", "convnet") else "reconstruction_error"] > 0

@@ -56,7 +56,9 @@ def build(recipe: Recipe, say: Say, resumed: Resumed | None = None) -> Experimen
     device = choose_device(recipe.device)
     kind = KINDS[recipe.model.kind]
     if kind.on_pictures and recipe.preprocess.kind != "mean":
-        raise BadInput(f"{recipe.model.kind} takes levels less the mean: set preprocess.kind=mean, not {recipe.preprocess.kind}")
+        raise BadInput(
+            f"{recipe.model.kind} takes levels less the mean: set preprocess.kind=mean, not {recipe.preprocess.kind}"
+        )
     below = _below(recipe, store, resumed)
     recipe = _preprocessed_as_below(recipe, below)
     count = min(len(store), recipe.data.limit or len(store))

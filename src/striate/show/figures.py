@@ -56,6 +56,71 @@ def curve(x: Sequence[float], y: Sequence[float], x_label: str, y_label: str, lo
     return png(figure)
 
 
+def curves(
+    lines: Mapping[str, tuple[Sequence[float], Sequence[float]]], x_label: str, y_label: str, level: float | None = None
+) -> bytes:
+    """Several lines by name, each (x, y), and a level to reach."""
+    figure, axis = _new(7.0, 3.4)
+    for colour, (name, (x, y)) in zip(("#2a7f9e", "#b5482f", "#5b7f3a", "#7a5195"), lines.items(), strict=False):
+        axis.plot(x, y, color=colour, linewidth=1.4, label=name)
+    if level is not None:
+        axis.axhline(level, color=_INK, linewidth=0.8, linestyle="--")
+    axis.set(xlabel=x_label, ylabel=y_label)
+    axis.legend(frameon=False)
+    return png(figure)
+
+
+def amounts(names: Sequence[str], values: Sequence[float], x_label: str) -> bytes:
+    """Amounts as bars, one above the other."""
+    figure, axis = _new(7.5, 0.6 + 0.32 * len(names))
+    places = np.arange(len(names))[::-1]
+    axis.barh(places, values, color="#2a7f9e", height=0.7)
+    for place, value in zip(places, values, strict=True):
+        axis.text(value, place, f" {value:,.4g}", va="center", fontsize=8, color=_INK)
+    axis.set_yticks(places, names)
+    axis.set(xlabel=x_label, xlim=(0, 1.15 * max(values)))
+    return png(figure)
+
+
+def answers(
+    pictures: np.ndarray, probabilities: np.ndarray, labels: np.ndarray, names: Sequence[str], near: np.ndarray
+) -> bytes:
+    """Pictures with their most probable classes, and pictures near each.
+
+    Args:
+        pictures: uint8 (n, c, h, w).
+        probabilities: (n, classes).
+        labels: true classes, (n,).
+        names: of the classes.
+        near: uint8 (n, k, c, h, w).
+    """
+    figure, axes = _new(
+        10.0, 0.95 * len(pictures), nrows=len(pictures), ncols=2 + near.shape[1], width_ratios=[1, 2.6, *[1] * near.shape[1]]
+    )
+    for row, (picture, chances, label) in enumerate(zip(pictures, probabilities, labels, strict=True)):
+        axes[row, 0].imshow(_levels(picture))
+        best = chances.argsort()[::-1][:5]
+        shades = ["#b5482f" if one == label else "#2a7f9e" for one in best]
+        axes[row, 1].barh(range(len(best)), chances[best], color=shades, height=0.75)
+        for place, one in enumerate(best):
+            axes[row, 1].text(0.02, place, names[one], va="center", fontsize=7.5, color=_INK)
+        axes[row, 1].set(xlim=(0, 1), ylim=(len(best) - 0.5, -0.5))
+        for column, other in enumerate(near[row], start=2):
+            axes[row, column].imshow(_levels(other))
+    for axis in axes.ravel():
+        axis.set_xticks([])
+        axis.set_yticks([])
+        axis.grid(False)
+    axes[0, 0].set_title("picture", fontsize=8)
+    axes[0, 1].set_title("most probable (red: the true class)", fontsize=8)
+    axes[0, 2].set_title("nearest", fontsize=8)
+    return png(figure)
+
+
+def _levels(picture: np.ndarray) -> np.ndarray:
+    return np.repeat(picture, 3, axis=0).transpose(1, 2, 0) if len(picture) == 1 else picture.transpose(1, 2, 0)
+
+
 def stacked_shares(steps: Sequence[float], shares: Mapping[str, Sequence[float]], x_label: str) -> bytes:
     """Shares that add up to 1, stacked, against training time."""
     figure, axis = _new()

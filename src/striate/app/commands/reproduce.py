@@ -23,7 +23,7 @@ EXAMPLE = "striate reproduce krizhevsky2009 --store cifar-train --test cifar-tes
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the verb's arguments."""
-    parser.add_argument("paper", metavar="PAPER", help="krizhevsky2009")
+    parser.add_argument("paper", metavar="PAPER", help="krizhevsky2009 or krizhevsky2012")
     parser.add_argument("--store", type=Path, required=True, help="pictures to redraw the figures on (the paper: CIFAR-10)")
     parser.add_argument("--test", type=Path, help="other labelled pictures, for the figures that judge features")
     parser.add_argument("--figure", action="append", help="only this one, for example 1.3; may be given again")

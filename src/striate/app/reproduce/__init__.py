@@ -6,6 +6,9 @@ from striate.app.reproduce.krizhevsky2009 import FIGURES as _DATA
 from striate.app.reproduce.krizhevsky2009_classifiers import FIGURES as _CLASSIFIERS
 from striate.app.reproduce.krizhevsky2009_classifiers import STAGES as _STAGES
 from striate.app.reproduce.krizhevsky2009_models import FIGURES as _MODELS
+from striate.app.reproduce.krizhevsky2012 import JUDGED as _NETS_JUDGED
+from striate.app.reproduce.krizhevsky2012 import OF_MODELS as _NETS
+from striate.app.reproduce.krizhevsky2012 import STAGES as _NET_STAGES
 
 PAPERS = {
     "krizhevsky2009": Paper(
@@ -14,5 +17,12 @@ PAPERS = {
         of_models=_MODELS,
         judged=_CLASSIFIERS,
         stages=_STAGES,
-    )
+    ),
+    "krizhevsky2012": Paper(
+        "ImageNet Classification with Deep CNNs (Krizhevsky, Sutskever, Hinton 2012), redrawn",
+        of_pictures={},
+        of_models=_NETS,
+        judged=_NETS_JUDGED,
+        stages=_NET_STAGES,
+    ),
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from striate.app.answering import probabilities_of
 from striate.app.load import TrainedModel, load, load_model
 from striate.app.probing import encode_all, labelled
 from striate.app.recipe import Recipe, find_recipe, load_recipe
@@ -148,6 +150,29 @@ class Stages:
         """Of the store; numbers where classes have no names."""
         classes = 1 + int(self.store.labels.max(initial=-1))
         return self.store.class_names or [str(number) for number in range(classes)]
+
+    @property
+    def train_pictures(self) -> tuple[np.ndarray, np.ndarray]:
+        """Labelled pictures that trainings saw, uint8 (n, c, h, w), and their labels."""
+        return self._train
+
+    @property
+    def test_pictures(self) -> tuple[np.ndarray, np.ndarray]:
+        """Labelled pictures to judge on, and their labels."""
+        return self._judged
+
+    def views(self, name: str, kind: str) -> ProbeResult:
+        """A convolutional net's answers from several views of the test pictures."""
+        return self._kept(f"{name}-{kind}-views", lambda: self._views(name, kind))
+
+    def _views(self, name: str, kind: str) -> ProbeResult:
+        truth = as_labels(self._judged[1])
+        assert self.test is not None
+        positions = np.flatnonzero(self.test.labels >= 0)
+        found = probabilities_of(self.run(name), self.test, positions, kind, self.screen)
+        protocol = f"the trained net's own answers, {kind} views, probabilities averaged"
+        dim = math.prod(self.store.shape)
+        return judge(found.argmax(dim=1), truth, found.shape[1], len(self._train[0]), dim, 0.0, protocol=protocol)
 
     def probed(self, name: str, layer: str) -> ProbeResult:
         """Logistic regression on a layer of a stage's model; kept, so that it is done once."""

@@ -57,6 +57,9 @@ def filter_sheets(looked: Looked) -> dict[str, bytes]:
     """PNGs of the filters: as the model holds them, and dewhitened into pixels where the data was whitened."""
     model = looked.model
     sheets = {"filters": png_bytes(filter_sheet(model.filter_pictures().numpy()))}
+    if model.parts.convnet is not None and (columns := model.parts.convnet.columns) > 1:
+        for number, part in enumerate(model.filter_pictures().chunk(columns), start=1):
+            sheets[f"filters-column-{number}"] = png_bytes(filter_sheet(part.numpy(), 8))
     if model.preprocessor.settings.kind == "whiten":
         pictures = model.preprocessor.filters_to_pixels(_some(model.parts.filters(), 400))
         sheets["filters-dewhitened"] = png_bytes(filter_sheet(pictures.numpy()))
@@ -195,7 +198,7 @@ def _filters_section(looked: Looked) -> Section:
         "filters": "Every filter as the model holds it, each scaled by its own largest weight; grey is zero.",
         "filters-dewhitened": "The same filters brought back to pixels (dewhitened).",
     }
-    figures = [Figure(captions[name], data, pixelated=True) for name, data in sheets.items()]
+    figures = [Figure(captions.get(name, _column(name)), data, pixelated=True) for name, data in sheets.items()]
     if edges.any():
         figures.append(Figure("Orientations of the edges.", draw.orientations(fits.orientation[edges])))
         figures.append(
@@ -211,6 +214,10 @@ def _filters_section(looked: Looked) -> Section:
         "explains half of their energy."
     )
     return Section("Filters", text, figures)
+
+
+def _column(name: str) -> str:
+    return f"The first layer's kernels of column {name.rpartition('-')[2]}."
 
 
 def _time_section(looked: Looked) -> Section:

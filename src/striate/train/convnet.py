@@ -68,6 +68,7 @@ class ConvnetLearner:
         dtype: products and maps; parameters are float32.
         held_out: every so many steps, batches of crops that are looked at and not learned from; None for no judging.
         plateau: divides the rate by what it is told of them.
+        combine: gradients to those of all processes that share a batch (`striate.cluster.parallel`).
     """
 
     def __init__(
@@ -81,10 +82,12 @@ class ConvnetLearner:
         dtype: torch.dtype = torch.float32,
         held_out: Callable[[], Sequence[Crops]] | None = None,
         plateau: Plateau | None = None,
+        combine: Callable[[list[Tensor]], list[Tensor]] | None = None,
     ) -> None:
         self.net, self.settings, self.schedule, self.dtype, self.step_number = net, settings, schedule, dtype, 0
         self.device = next(net.parameters()).device
         self.mean = mean.to(self.device)
+        self._combine = combine
         self._draws, self._held_out, self.plateau = Draws(seed, purpose="dropout/"), held_out, plateau
         self._check_layers()
         self._descent = Descent(self._treated(), settings.rate_inside)
@@ -123,7 +126,10 @@ class ConvnetLearner:
 
     def _blocks(self, held: Parameters) -> WeightUpdate | None:
         """Updates in blocks for a large dense layer, where that is faster: on a processor, by the paper's rule, in bf16."""
-        by_hand = self.device.type == "cpu" and self.dtype == torch.bfloat16 and self.settings.rate_inside
+        # Gradients that are to be averaged over processes must be made.
+        by_hand = (
+            self._combine is None and self.device.type == "cpu" and self.dtype == torch.bfloat16 and self.settings.rate_inside
+        )
         if not by_hand or self.settings.compile in ("net", "graphs") or held.weight.numel() < _LARGE:
             return None
         update = WeightUpdate(held.weight.detach(), self.dtype)
@@ -177,7 +183,8 @@ class ConvnetLearner:
             self._epoch_errors.zero_()
 
     def _gradients(self, loss: Tensor) -> list[Tensor | Factors]:
-        found: list[Tensor | Factors] = list(torch.autograd.grad(loss, self._wanted))
+        made = list(torch.autograd.grad(loss, self._wanted))
+        found: list[Tensor | Factors] = list(self._combine(made) if self._combine is not None else made)
         for number, one in enumerate(self._descent.treated):
             if one.blocks is not None:
                 flow = self._flow(one)

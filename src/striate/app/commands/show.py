@@ -11,7 +11,10 @@ from striate.errors import BadInput
 if TYPE_CHECKING:
     from striate.app.screen import Screen
 
-SUMMARY = "Draw what a run learned: filters (with shares of edges, points and noise), curves, reconstructions, the report."
+SUMMARY = (
+    "Draw what a run learned: filters (with shares of edges, points and noise), curves, reconstructions, the report.\n"
+    "With a net's name (paper, source, half, one-gpu, 80sec, ...): its switches beside other nets', its layers and sizes."
+)
 EXAMPLE = "striate show runs/patches filters"
 
 WHAT = ("filters", "curves", "reconstructions", "activities", "report")
@@ -19,12 +22,17 @@ WHAT = ("filters", "curves", "reconstructions", "activities", "report")
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the verb's arguments."""
-    parser.add_argument("run", metavar="RUN", type=Path)
+    parser.add_argument("run", metavar="RUN|NET", type=Path)
     parser.add_argument("what", nargs="?", choices=WHAT, default="report")
 
 
 def run(args: argparse.Namespace, screen: Screen) -> dict[str, Any]:
     """Draw into the run's directory; the result holds paths and shares."""
+    if not args.run.exists() and args.run.name == str(args.run):
+        from striate.app.profiles import NETS, describe
+
+        if args.run.name in NETS:
+            return describe(args.run.name)
     from striate.app import looking
 
     if args.what == "report":
@@ -85,9 +93,46 @@ def _of_pictures(run_path: Path, what: str) -> str:
 
 
 def show(result: dict[str, Any], screen: Screen) -> None:
-    """Paths and shares for people."""
+    """Paths and shares for people; tables for a net."""
+    if "net" in result:
+        _show_net(result, screen)
+        return
     if "edge" in result:
         screen.say("  ".join(f"{name} {100 * result[name]:.0f}%" for name in ("edge", "point", "noise")))
     for path in [result.get("report"), *result.get("sheets", {}).values(), *result.get("figures", [])]:
         if path:
             screen.say(path)
+
+
+def _show_net(result: dict[str, Any], screen: Screen) -> None:
+    from rich.table import Table
+
+    if "switches" in result:
+        profiles = result["switches"]
+        switches = Table(box=None, title="switches (* differs from this net's)")
+        for heading in ("switch", *profiles):
+            switches.add_column(heading, overflow="fold")
+        for key, own in profiles[result["net"]].items():
+            cells = [f"{_cell(found[key])}{'' if found[key] == own else ' *'}" for found in profiles.values()]
+            switches.add_row(key, *cells)
+        screen.say(switches)
+    layers = Table(box=None, title=f"{result['net']}: {result['parameters']:,} parameters")
+    for heading in ("layer", "output", "parameters", "multiply-adds"):
+        layers.add_column(heading, justify="right")
+    for one in result["layers"]:
+        sizes = "x".join(map(str, one["output"]))
+        layers.add_row(one["layer"], sizes, f"{one['parameters']:,}" or "", f"{one['multiply_adds']:,}")
+    screen.say(layers)
+    screen.say(f"{result['training_gflop']} GFLOP a training picture")
+
+
+def _cell(value: Any) -> str:
+    return (
+        "yes"
+        if value is True
+        else "no"
+        if value is False
+        else " ".join(map(str, value))
+        if isinstance(value, list)
+        else str(value)
+    )

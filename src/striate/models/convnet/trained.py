@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from striate.models.convnet.layers import Dropout, NetSpec
+from striate.models.convnet.layers import Conv, Dropout, NetSpec
 from striate.models.convnet.named import named_net
 from striate.models.convnet.net import ConvNet
 from striate.models.encoder import Images, check_layers, check_shape
@@ -46,6 +46,11 @@ class TrainedConvNet:
     def spec(self) -> NetSpec:
         """The net's description."""
         return named_net(self.name, self.classes, self.switches, self.crop, self.channels)
+
+    @property
+    def columns(self) -> int:
+        """How many parts of the net see only their own maps somewhere."""
+        return max((layer.groups for layer in self.spec.learned if isinstance(layer, Conv)), default=1)
 
     @property
     def kernels(self) -> Tensor:

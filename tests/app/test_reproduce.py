@@ -64,4 +64,20 @@ def test_what_cannot_be_reproduced_is_one_line(place: Path) -> None:
     done = striate("reproduce", "krizhevsky2009", "--store", place / "train", "--figure", "1.1")
     assert done.returncode == 2 and "two thirds" in done.stderr
     done = striate("reproduce", "krizhevsky1999", "--store", place / "train")
-    assert done.returncode == 2 and "there is krizhevsky2009" in done.stderr
+    assert done.returncode == 2 and "there is krizhevsky2009, krizhevsky2012" in done.stderr
+
+
+@pytest.mark.science
+def test_the_convolutional_net_s_figures_are_drawn(place: Path) -> None:
+    """On 16x16 pictures and two epochs: no finding is asked for, but every figure and every ablation is measured."""
+    sets = [word for override in (*_SMALL[1:], "train.epochs=2", "data.limit=null") for word in ("--set", override)]
+    net = [word for override in ("augment.crop=16", "model.crop=16") for word in ("--set", override)]
+    stores = ["--store", place / "train", "--test", place / "test", "--out", place / "nets"]
+    done = striate("reproduce", "krizhevsky2012", *stores, *sets, *net, "--json")
+    assert done.returncode == 0, done.stderr
+    found = {figure["figure"]: figure for figure in json.loads(done.stdout)["figures"]}
+    assert list(found) == ["1", "2", "3", "4", "5", "6"]
+    assert found["2"]["agrees"]
+    assert "60,965,224 parameters" in found["2"]["ours"]
+    assert "without dropout" in found["5"]["ours"]
+    assert (place / "nets" / "figures" / "figure-4.png").stat().st_size > 5000

@@ -89,10 +89,11 @@ def _local_net(classes: int, third: int, scale: float | None, head_decay: float)
 
 
 def _race(kind: Kind) -> Callable[[int], list[Layer]]:
-    """Figure 1 names neither the net nor the rates, only `four-layer` and no regularisation: three convolutions and a classifier.
+    """Figure 1 names neither the net nor the rates, only `four-layer` and no regularisation: here three convolutions and a
+    classifier.
 
-    Weights start as the paper's do (0.01), on levels less the mean. Started in scale with their inputs (1 / sqrt(inputs), inputs of
-    deviation 1), tanh units are as fast as rectified ones: the race is about starts as much as about units (docs/findings.md).
+    Weights start as the paper's do (0.01), on levels less the mean. Started in scale with their inputs (1 / sqrt(inputs),
+    inputs of deviation 1), tanh units are as fast as rectified ones: the race is about starts as much as about units.
     """
 
     def layers(classes: int) -> list[Layer]:

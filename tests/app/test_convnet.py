@@ -8,10 +8,13 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import torch
 from safetensors.torch import load_file
 
 import striate as package
+from striate.draws import Draws
 from striate.images import ImageStore
+from striate.models.convnet import ConvNet, named_net
 from training import recipe_file, small_store, striate
 
 RECIPE = """
@@ -146,3 +149,32 @@ def test_a_checkpoint_of_another_net_is_refused(trained: Path, tmp_path: Path) -
     other = striate("train", recipe, f"data.store={trained / 'store'}", init, "--run", tmp_path / "other")
     assert other.returncode == 2
     assert "(80sec) has (32, 3, 5, 5) for conv1.weight, this net needs (64, 3, 5, 5)" in other.stderr
+
+
+def test_a_state_dict_of_torchvision_s_names_starts_a_net(tmp_path: Path) -> None:
+    """Saved as torch users save it, taken over without running anything in the file."""
+    store = small_store(tmp_path / "store", count=40)
+    text = RECIPE.replace("net: 80sec", "net: one-gpu, switches: {units: 16}, crop: 67").replace("epochs: 20", "epochs: 1")
+    changes = ("preprocess.kind=mean", "train.validation=0", "train.learning_rate=1e-20")
+    big = tmp_path / "big"
+    from striate.images import ArraySource, import_images
+
+    pictures = np.repeat(np.repeat(ImageStore(store)[:], 5, axis=2), 5, axis=3)
+    import_images(ArraySource(pictures, np.arange(40) % 2, ["a", "b"]), big, workers=1)
+    spec = named_net("one-gpu", 2, {"units": 16}, 67)
+    state = ConvNet(spec, Draws(9)).state_dict()
+    torch.save(state, tmp_path / "alexnet.pth")
+    recipe = recipe_file(tmp_path, text)
+    done = striate(
+        "train", recipe, f"data.store={big}", "augment.crop=67", *changes, f"model.init={tmp_path / 'alexnet.pth'}", "--run",
+        tmp_path / "run",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    found = load_file(tmp_path / "run" / "encoder.safetensors")
+    assert all(torch.allclose(found[f"convnet.{name}"], tensor, atol=1e-6) for name, tensor in state.items())
+    (tmp_path / "bad.pth").write_bytes(b"no state dict")
+    bad = striate(
+        "train", recipe, f"data.store={big}", "augment.crop=67", f"model.init={tmp_path / 'bad.pth'}", "--run", tmp_path / "b"
+    )
+    assert bad.returncode == 2, bad.stderr
+    assert "no state dict" in bad.stderr

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+import pickle
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -111,18 +112,33 @@ def _taken(run: Path, own: dict[str, Tensor], last: str) -> dict[str, Tensor]:
     Raises:
         BadInput: it is no convolutional net, or another one.
     """
-    other = load_model(run).parts.convnet
-    if other is None:
-        raise BadInput(f"model.init: {run} is no convolutional net")
+    whose, state = _finished(run)
     taken = {}
     for name, tensor in own.items():
-        found = other.state.get(name)
+        found = state.get(name)
         if found is not None and found.shape == tensor.shape:
             taken[name] = found
         elif not name.startswith(f"{last}."):
             what = "nothing" if found is None else str(tuple(found.shape))
-            raise BadInput(f"model.init: {run} ({other.name}) has {what} for {name}, this net needs {tuple(tensor.shape)}")
+            raise BadInput(f"model.init: {run} ({whose}) has {what} for {name}, this net needs {tuple(tensor.shape)}")
     return taken
+
+
+def _finished(run: Path) -> tuple[str, Mapping[str, Tensor]]:
+    """Name and parameters of a finished run's net, or of a bare state dict: torchvision's AlexNet fits `one-gpu`."""
+    if run.is_file() and run.suffix in (".pth", ".pt"):
+        try:
+            # Tensors alone: nothing in the file is run.
+            state = torch.load(run, map_location="cpu", weights_only=True)
+        except (RuntimeError, pickle.UnpicklingError, EOFError) as error:
+            raise BadInput(f"model.init: {run} is no state dict: {str(error).splitlines()[0]}") from None
+        if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
+            raise BadInput(f"model.init: {run} holds no state dict (names to tensors)")
+        return "a state dict", state
+    other = load_model(run).parts.convnet
+    if other is None:
+        raise BadInput(f"model.init: {run} is no convolutional net")
+    return other.name, other.state
 
 
 def _crop_settings(recipe: Recipe) -> CropSettings:

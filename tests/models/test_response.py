@@ -86,6 +86,7 @@ def test_windows_never_cross_columns() -> None:
     assert torch.allclose(normalise(x, window), apart, rtol=1e-13)
 
 
+@pytest.mark.science
 @pytest.mark.skipif(not fused.available("cpu"), reason="no C++ compiler here for torch to compile with")
 def test_the_compiled_form_agrees_forward_and_backward() -> None:
     """Large enough for several blocks; float32 and bf16, with and without the ReLU that rides along."""

@@ -28,6 +28,7 @@ from striate.train.cd_settings import constant as constant
 from striate.train.samplers import NegativeSampler, make_sampler
 from striate.train.sigma import SigmaUpdate
 from striate.train.updates import BiasUpdate, Rates, WeightUpdate
+from striate.train.workspace import Workspace
 
 # Offsets of centring follow the data's means at this rate a step (Melchior et al. 2016 use 0.01 to 0.001).
 _OFFSET_RATE = 0.01
@@ -77,7 +78,7 @@ class ContrastiveLearner:
         self._chains: Tensor | None = None
         self._sampler: NegativeSampler | None = make_sampler(self.rbm, settings, seed)
         self._offsets: tuple[Tensor, Tensor] | None = None
-        self._rooms: _Workspace | None = None
+        self._rooms: Workspace | None = None
 
     @property
     def finished(self) -> bool:
@@ -100,7 +101,7 @@ class ContrastiveLearner:
         self.step_number += 1
         return {"reconstruction_error": error, "hidden_activity": room.positive_activity.mean()}
 
-    def _positive_phase(self, room: _Workspace, batch: Tensor, draws: Draws) -> None:
+    def _positive_phase(self, room: Workspace, batch: Tensor, draws: Draws) -> None:
         """Fill the data's rows: v0 in units of sigma, p(h | v0)."""
         if batch.shape[1:] != (self.rbm.num_visible,):
             raise BadInput(f"a batch of shape {tuple(batch.shape)} does not fit {self.rbm.num_visible} visible units")
@@ -116,7 +117,7 @@ class ContrastiveLearner:
         torch.mean(room.h_mean, dim=0, out=room.positive_activity)
         room.hidden[: room.size].copy_(room.h_mean)
 
-    def _negative_phase(self, room: _Workspace, draws: Draws) -> Tensor:
+    def _negative_phase(self, room: Workspace, draws: Draws) -> Tensor:
         """Run the chains k steps and fill their rows; returns the reconstruction error."""
         negative = slice(room.size, None)
         self._sample(room.h_mean, room.h_state, draws, "h0", room)
@@ -143,12 +144,12 @@ class ContrastiveLearner:
         assert error is not None
         return error
 
-    def _enter_negative(self, room: _Workspace, last: Tensor, out: Tensor) -> None:
+    def _enter_negative(self, room: Workspace, last: Tensor, out: Tensor) -> None:
         """Each phase is averaged over its own count: chains may be more or fewer than pictures."""
         torch.mul(last, -room.size / room.num_negative, out=out)
         room.hidden[room.size :].copy_(out)
 
-    def _sampled(self, room: _Workspace, draws: Draws, sampler: NegativeSampler) -> Tensor:
+    def _sampled(self, room: Workspace, draws: Draws, sampler: NegativeSampler) -> Tensor:
         """Negative rows from a sampler of its own; the reconstruction error is of one plain step all the same."""
         error = self._reconstruction_error(room, self._visible_means(room.h_state, room))
         v, h_mean = sampler.advance(room.v0 if self._sigma is None else room.v0 * self._sigma, draws)
@@ -159,7 +160,7 @@ class ContrastiveLearner:
         self._enter_negative(room, h_mean, mean)
         return error
 
-    def _update(self, room: _Workspace, rates: Rates) -> None:
+    def _update(self, room: Workspace, rates: Rates) -> None:
         settings = self.settings
         negative_activity = room.chain_mean if self.settings.chains is not None else room.h_mean
         hidden = room.positive_activity + negative_activity.sum(dim=0).div_(room.size)
@@ -182,7 +183,7 @@ class ContrastiveLearner:
         if self._deviations is not None and squares is not None:
             self._deviations.apply(squares, Rates(rates.learning_rate * settings.sigma_rate, rates.momentum))
 
-    def _centre(self, room: _Workspace) -> tuple[Tensor, Tensor]:
+    def _centre(self, room: Workspace) -> tuple[Tensor, Tensor]:
         """Take running means from the rows of both phases; gives these means, of v / sigma and of h."""
         if self._offsets is None:
             self._offsets = (room.v0.mean(dim=0), room.positive_activity.clone())
@@ -203,21 +204,21 @@ class ContrastiveLearner:
         back = hidden @ change
         self.rbm.visible_bias.sub_(back if self._sigma is None else back * self._sigma)
 
-    def _squares(self, room: _Workspace) -> Tensor:
+    def _squares(self, room: Workspace) -> Tensor:
         """Mean of ((v - b) / sigma)^2 over the data less that over the chains, (visible,)."""
         assert self._sigma is not None
         bias = self.rbm.visible_bias / self._sigma
         chains = room.v_mean[: room.num_negative]
         return (room.v0 - bias).square_().mean(dim=0) - (chains - bias).square_().mean(dim=0)
 
-    def _hidden_means(self, visible: Tensor, room: _Workspace, out: Tensor) -> None:
+    def _hidden_means(self, visible: Tensor, room: Workspace, out: Tensor) -> None:
         """p(h | v) of rows in units of sigma, float32, into ``out``."""
         product = room.product_h[: len(visible)]
         torch.mm(visible, self._weights.operand.t(), out=product)
         # Not one mixed-format call: those take torch's slow path (7 ms against 0.1 for 128 x 10,000).
         out.copy_(product).add_(self.rbm.hidden_bias).sigmoid_()
 
-    def _visible_means(self, state: Tensor, room: _Workspace) -> Tensor:
+    def _visible_means(self, state: Tensor, room: Workspace) -> Tensor:
         """E[v | h] in units of sigma, float32 (a view of the workspace)."""
         product, out = room.product_v[: len(state)], room.v_mean[: len(state)]
         torch.mm(state, self._weights.operand, out=product)
@@ -226,11 +227,11 @@ class ContrastiveLearner:
             return out.add_(self.rbm.visible_bias / self._sigma)
         return out.add_(self.rbm.visible_bias).sigmoid_()
 
-    def _sample(self, mean: Tensor, state: Tensor, draws: Draws, name: str, room: _Workspace) -> None:
+    def _sample(self, mean: Tensor, state: Tensor, draws: Draws, name: str, room: Workspace) -> None:
         uniform = room.uniform[: mean.numel()].view(mean.shape)
         torch.lt(draws.uniform(name, mean.shape, out=uniform), mean, out=state)
 
-    def _sample_visible(self, mean: Tensor, draws: Draws, name: str, room: _Workspace) -> None:
+    def _sample_visible(self, mean: Tensor, draws: Draws, name: str, room: Workspace) -> None:
         """Replace means by draws, in place."""
         uniform = room.uniform[: mean.numel()].view(mean.shape)
         if self._gaussian:
@@ -238,15 +239,15 @@ class ContrastiveLearner:
         else:
             torch.lt(draws.uniform(name, mean.shape, out=uniform), mean, out=mean)
 
-    def _reconstruction_error(self, room: _Workspace, v_mean: Tensor) -> Tensor:
+    def _reconstruction_error(self, room: Workspace, v_mean: Tensor) -> Tensor:
         difference = torch.sub(room.v0, v_mean[: room.size], out=room.uniform[: room.v0.numel()].view(room.v0.shape))
         if self._sigma is not None:
             difference.mul_(self._sigma)
         return torch.linalg.vector_norm(difference).square_().div_(difference.numel())
 
-    def _workspace(self, size: int) -> _Workspace:
+    def _workspace(self, size: int) -> Workspace:
         if self._rooms is None or self._rooms.size != size:
-            self._rooms = _Workspace(self.rbm, size, self.settings.chains, self.dtype)
+            self._rooms = Workspace(self.rbm, size, self.settings.chains, self.dtype)
         if self.settings.chains is not None and self._chains is None and self._sampler is None:
             self._chains = self._first_chains(self.settings.chains)
         return self._rooms
@@ -319,27 +320,3 @@ class ContrastiveLearner:
         if self._deviations is not None and self._sigma is not None:
             readings |= {f"sigma_{name}": float(getattr(self._sigma, name)()) for name in ("min", "median", "max")}
         return readings
-
-
-class _Workspace:
-    """Every array a step writes, made once for a batch size. Rows of the negative phase follow the data's."""
-
-    def __init__(self, rbm: RBM, size: int, chains: int | None, dtype: torch.dtype) -> None:
-        device = rbm.weights.device
-        num_hidden, num_visible = rbm.weights.shape
-        self.size = size
-        self.num_negative = size if chains is None else chains
-        rows = max(size, self.num_negative)
-        self.v0 = torch.empty(size, num_visible, device=device)
-        self.visible = torch.empty(size + self.num_negative, num_visible, dtype=dtype, device=device)
-        self.hidden = torch.empty(size + self.num_negative, num_hidden, dtype=dtype, device=device)
-        self.h_mean = torch.empty(size, num_hidden, device=device)
-        self.h_state = torch.empty(size, num_hidden, dtype=dtype, device=device)
-        self.positive_activity = torch.empty(num_hidden, device=device)
-        self.v_mean = torch.empty(rows, num_visible, device=device)
-        self.product_h = torch.empty(rows, num_hidden, dtype=dtype, device=device)
-        self.product_v = torch.empty(rows, num_visible, dtype=dtype, device=device)
-        self.uniform = torch.empty(rows * max(num_hidden, num_visible), device=device)
-        if chains is not None:
-            self.chain_state = torch.empty(chains, num_hidden, dtype=dtype, device=device)
-            self.chain_mean = torch.empty(chains, num_hidden, device=device)

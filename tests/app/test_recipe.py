@@ -40,7 +40,7 @@ def test_a_misspelt_key_is_named_with_the_nearest(tmp_path: Path, text: str, pat
 
 def test_a_key_like_no_other_lists_what_there_is(tmp_path: Path) -> None:
     assert "unknown key data.zzz; data has: limit, store" in _complaint(tmp_path, "name: a\ndata: {zzz: 1}")
-    assert "unknown key zzz; a recipe has: cluster, data," in _complaint(tmp_path, "name: a\nzzz: 1")
+    assert "unknown key zzz; a recipe has: augment, cluster, data," in _complaint(tmp_path, "name: a\nzzz: 1")
 
 
 @pytest.mark.parametrize(

@@ -66,7 +66,7 @@ def test_one_batch_is_made_ahead_and_no_more() -> None:
         def __len__(self) -> int:
             return 1000
 
-        def take(self, positions: np.ndarray) -> torch.Tensor:
+        def take(self, positions: np.ndarray, epoch: int = 0) -> torch.Tensor:
             asked.append(threading.current_thread().name)
             return torch.zeros(len(positions), 1)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import time
+from typing import Any
 
 import numpy as np
 import torch
@@ -41,11 +42,11 @@ def points(count: int, seed: int) -> torch.Tensor:
     return torch.tensor(sources @ mixing.T, dtype=torch.float32)
 
 
-def train(options: dict[str, object], steps: int, seed: int) -> tuple[RBM, float]:
+def train(options: dict[str, Any], steps: int, seed: int) -> tuple[RBM, float]:
     options = dict(options)
     sigma = options.pop("sigma", 0.8)
-    settings = CDSettings(**options)  # type: ignore[arg-type]
-    rbm = new_rbm(4, torch.zeros(2), sigma=sigma, weight_std=2.0, hidden_bias=-3.0, draws=Draws(seed))  # type: ignore[arg-type]
+    settings = CDSettings(**options)
+    rbm = new_rbm(4, torch.zeros(2), sigma=sigma, weight_std=2.0, hidden_bias=-3.0, draws=Draws(seed))
     learner = ContrastiveLearner(rbm, settings, lambda step: Rates(0.2 * min(1, 2 * (steps - step) / steps), 0.5), seed=seed)
     data = points(40_000, 0)
     begun = time.perf_counter()

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from convnet import learner_of, synthetic
 from striate.compute import choose_device, keep_memory, synchronise
 from striate.models.convnet import response
-from striate.models.convnet.response import Window
+from striate.models.convnet.layers import Window
 from timing import interleaved, row
 
 

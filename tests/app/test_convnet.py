@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 
 import striate as package
 from striate.draws import Draws
-from striate.images import ImageStore
+from striate.images import ArraySource, ImageStore, import_images
 from striate.models.convnet import ConvNet, named_net
 from training import recipe_file, small_store, striate
 
@@ -157,8 +157,6 @@ def test_a_state_dict_of_torchvision_s_names_starts_a_net(tmp_path: Path) -> Non
     text = RECIPE.replace("net: 80sec", "net: one-gpu, switches: {units: 16}, crop: 67").replace("epochs: 20", "epochs: 1")
     changes = ("preprocess.kind=mean", "train.validation=0", "train.learning_rate=1e-20")
     big = tmp_path / "big"
-    from striate.images import ArraySource, import_images
-
     pictures = np.repeat(np.repeat(ImageStore(store)[:], 5, axis=2), 5, axis=3)
     import_images(ArraySource(pictures, np.arange(40) % 2, ["a", "b"]), big, workers=1)
     spec = named_net("one-gpu", 2, {"units": 16}, 67)
@@ -178,3 +176,21 @@ def test_a_state_dict_of_torchvision_s_names_starts_a_net(tmp_path: Path) -> Non
     )
     assert bad.returncode == 2, bad.stderr
     assert "no state dict" in bad.stderr
+
+
+def test_labels_that_are_no_classes_are_refused(tmp_path: Path) -> None:
+    """A billionth class would ask for a billion units; a class beyond the names has none."""
+    pictures = np.random.default_rng(0).integers(0, 256, (40, 3, 16, 16), dtype=np.uint8)
+    labels = np.arange(40) % 2
+    labels[7] = 1_000_000_000
+    import_images(ArraySource(pictures, labels), tmp_path / "wild", workers=1)
+    labels[7] = 5
+    import_images(ArraySource(pictures, labels, ["a", "b"]), tmp_path / "beyond", workers=1)
+    recipe = recipe_file(tmp_path, RECIPE)
+    for name, said in (
+        ("wild", "labels go up to 1000000000"),
+        ("beyond", "labels go up to 5, but the pictures' store names 2"),
+    ):
+        done = striate("train", recipe, f"data.store={tmp_path / name}", "--run", tmp_path / "run")
+        assert done.returncode == 2, done.stderr
+        assert said in done.stderr

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib
 import json
 import os
@@ -156,3 +157,26 @@ def test_a_stop_request_during_an_import_exits_130_and_the_import_goes_on_later(
     assert process.returncode == 130 and "again" in said and "Traceback" not in said
     counts = json.loads(striate("import", folder, tmp_path / "s", "--json").stdout)
     assert counts["seen"] == 3000 == counts["kept"] + counts["rejected"] + counts["duplicates"]
+
+
+def test_a_stop_request_that_a_library_swallowed_is_not_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """pyarrow clears whatever is raised while it looks for optional modules; here `counts` does."""
+    import hostile
+    from striate.app.main import main
+    from striate.images.writer import StoreWriter
+
+    counts = StoreWriter.counts
+
+    def swallowing(self: StoreWriter, source: str | None = None) -> object:
+        with contextlib.suppress(BaseException):
+            os.kill(os.getpid(), signal.SIGTERM)
+        return counts(self, source)
+
+    monkeypatch.setattr(StoreWriter, "counts", swallowing)
+    folder = tmp_path / "in"
+    folder.mkdir()
+    (folder / "a.png").write_bytes(hostile.encoded(hostile.picture(0, (40, 40)), "PNG"))
+    assert main(["import", str(folder), str(tmp_path / "s")]) == 130
+    assert "again" in capsys.readouterr().err

@@ -22,7 +22,7 @@ from training import recipe_file, small_store, striate
 def _task(total: float | None) -> tuple[Task, io.StringIO]:
     """A task that prints lines, on a clock that shows 0 at the start and 11 s ever after."""
     said, clock = io.StringIO(), itertools.chain([0.0], itertools.repeat(11.0))
-    return Task(Console(file=said, width=200), "training", total, "images", None, lambda: next(clock)), said
+    return Task(Console(file=said, width=200), "training", total, "images", None, clock=lambda: next(clock)), said
 
 
 def test_a_line_tells_share_rate_fields_and_time_left() -> None:

@@ -120,3 +120,20 @@ def test_real_photographs_of_all_kinds(shared_data: Path, tmp_path: Path) -> Non
     # The released first component is (.5635, .5762, .5920): grey.
     assert first == pytest.approx([0.5635, 0.5762, 0.592], abs=0.05)
     assert 90 < store.sums.colour.deviations[0] < 150
+
+
+def test_a_damaged_picture_is_named(tmp_path: Path) -> None:
+    """Bytes of one JPEG overwritten, and a file cut short."""
+    import_images(ArraySource(smooth(12)), tmp_path / "s", quality=90, workers=1)
+    [file] = (tmp_path / "s" / "pixels").glob("*.parquet")
+    whole = file.read_bytes()
+    victim = bytes(ImageStore(tmp_path / "s").encoded(5))
+    at = whole.index(victim)
+    file.write_bytes(whole[:at] + b"\0" * len(victim) + whole[at + len(victim) :])
+    store = ImageStore(tmp_path / "s")
+    assert store[4].shape == (3, 40, 48)
+    with pytest.raises(BadInput, match="picture 5 of the store is damaged"):
+        store[np.array([4, 5])]
+    file.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(BadInput, match="is damaged"):
+        ImageStore(tmp_path / "s")

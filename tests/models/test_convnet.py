@@ -13,7 +13,7 @@ from striate.draws import Draws
 from striate.errors import BadInput
 from striate.models.convnet import PROFILES, ConvNet, alexnet, named_net, profile
 from striate.models.convnet.columns import Columns
-from striate.models.convnet.layers import Conv, Dense, Dropout, Local, NetSpec, Norm, Pool, Start
+from striate.models.convnet.layers import Conv, Dense, Dropout, Local, NetSpec, Norm, Pool, Start, Window
 from striate.models.convnet.local import local_filters
 from striate.models.convnet.shapes import count, parameters, training_flop
 
@@ -224,7 +224,7 @@ def test_all_named_nets_can_be_made_small() -> None:
 
 def test_starts_of_torch_are_uniform_within_their_bound() -> None:
     spec = NetSpec(
-        "n", (3, 6, 6), (Conv("conv", 64, 3, start=Start(uniform=True)), Norm("norm", "maps", 5, 0.1), Dense("out", 2))
+        "n", (3, 6, 6), (Conv("conv", 64, 3, start=Start(uniform=True)), Norm("norm", Window("maps", 5, 0.1)), Dense("out", 2))
     )
     weight = ConvNet(spec, Draws(0)).layer("conv").weight.detach()
     bound = 27**-0.5

@@ -9,7 +9,8 @@ from torch import Tensor
 
 from striate.draws import Draws
 from striate.models.convnet import fused
-from striate.models.convnet.response import Window, normalise
+from striate.models.convnet.layers import Window
+from striate.models.convnet.response import normalise
 
 WINDOWS = [
     Window("maps", 5, 0.02),

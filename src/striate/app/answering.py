@@ -19,7 +19,7 @@ from striate.errors import BadInput
 from striate.files import write_whole
 from striate.images import ImageStore
 from striate.measure.answers import in_order_of, judge_answers, mixture, tuned_weights
-from striate.measure.views import average_views, views_of
+from striate.measure.views import Kind, average_views, views_of
 from striate.models.convnet.trained import ConvNetEncoder
 
 _AT_ONCE = 256
@@ -29,7 +29,7 @@ def answer(
     runs: list[Path],
     test: ImageStore,
     screen: Screen,
-    views: str = "centre",
+    views: Kind = "centre",
     tune: ImageStore | None = None,
     save: Path | None = None,
 ) -> dict[str, Any]:
@@ -75,7 +75,7 @@ def _rounded(probabilities: Tensor, labels: Tensor) -> dict[str, Any]:
     return {**top, **{name: round(value, 4) if isinstance(value, float) else value for name, value in found.items()}}
 
 
-def probabilities_of(run: Path, store: ImageStore, positions: np.ndarray, views: str, screen: Screen) -> Tensor:
+def probabilities_of(run: Path, store: ImageStore, positions: np.ndarray, views: Kind, screen: Screen) -> Tensor:
     """Probabilities (n, classes) of pictures of a store, classes in the store's order where both name theirs."""
     encoder = load(run, store.shape)
     if not isinstance(encoder, ConvNetEncoder):
@@ -83,7 +83,7 @@ def probabilities_of(run: Path, store: ImageStore, positions: np.ndarray, views:
     if encoder.image_shape != store.shape:
         raise BadInput(f"{run} was trained on pictures {encoder.image_shape}, {store.path} holds {store.shape}")
     crop = encoder.spec.input[1]
-    wanted = views_of(views, store.shape[1:], crop)  # type: ignore[arg-type]
+    wanted = views_of(views, store.shape[1:], crop)
     parts = []
     with screen.progress(
         f"answering from {len(wanted)} view{'s' if len(wanted) > 1 else ''}", len(positions), "pictures"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -178,7 +179,7 @@ class _First:
         return self.store[index]
 
 
-def _pictures(store: ImageStore, patches: np.ndarray | None, count: int):  # type: ignore[no-untyped-def]
+def _pictures(store: ImageStore, patches: np.ndarray | None, count: int) -> Iterator[np.ndarray]:
     return batches_of(patches if patches is not None else _First(store, count))
 
 

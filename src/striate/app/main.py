@@ -7,12 +7,12 @@ import difflib
 import importlib
 import json
 import os
-import signal
 import sys
 from collections.abc import Sequence
-from types import FrameType
+from types import ModuleType
 from typing import NoReturn
 
+from striate.app.stopping import StopRequests, stop_requests
 from striate.errors import BadInput, Interrupted, StriateError
 
 # verb -> (module under striate.app.commands, what it does)
@@ -98,23 +98,20 @@ def run_verb(verb: str, arguments: Sequence[str]) -> int:
     except SystemExit as stop:
         return int(stop.code or 0)
     # A termination request is answered like Ctrl-C: save, say how to go on, exit 130.
-    previous = signal.signal(signal.SIGTERM, _interrupt)
-    try:
-        return _run(module, options)
-    finally:
-        signal.signal(signal.SIGTERM, previous)
+    with stop_requests() as requests:
+        return _run(module, options, requests)
 
 
-def _run(module: object, options: argparse.Namespace) -> int:
+def _run(module: ModuleType, options: argparse.Namespace, requests: StopRequests) -> int:
     from striate.app.screen import Screen
 
-    screen = Screen(to_stderr=options.json)
+    screen = Screen(to_stderr=options.json, check=requests.check)
     try:
-        result = module.run(options, screen)  # type: ignore[attr-defined]
+        result = module.run(options, screen)
         if options.json:
             sys.stdout.write(json.dumps(result) + "\n")
         else:
-            module.show(result, screen)  # type: ignore[attr-defined]
+            module.show(result, screen)
         return 0
     except StriateError as error:
         _trace(options)
@@ -138,7 +135,3 @@ def _trace(options: argparse.Namespace) -> None:
         import traceback
 
         traceback.print_exc()
-
-
-def _interrupt(number: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt

@@ -124,10 +124,10 @@ def _parse_override(text: str) -> dict[str, Any]:
     key, equals, value = text.partition("=")
     if not equals or not key:
         raise BadInput(f"{text!r} is no override: expected key.sub=value, for example model.hidden=4000")
-    nested = load_yaml(value, text) if value else None
+    nested: Any = load_yaml(value, text) if value else None
     for part in reversed(key.strip().split(".")):
         nested = {part: nested}
-    return dict(nested)  # type: ignore[arg-type]
+    return dict(nested)
 
 
 def _explain(error: dict[str, Any]) -> str:

@@ -21,6 +21,7 @@ class Task:
         total: how many units there are, if that is known.
         unit: what is counted, in the plural.
         bar: to draw on a terminal.
+        check: called at every advance; raises if the work is to stop.
         clock: seconds.
     """
 
@@ -31,11 +32,13 @@ class Task:
         total: float | None,
         unit: str,
         bar: Progress | None,
+        check: Callable[[], None] = lambda: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._console, self._description, self._total, self._unit = console, description, total, unit
         self._skipped = 0.0
         self._bar = bar
+        self._check = check
         self._id = bar.add_task(description, total=total, note="") if bar else None
         self._clock = clock
         self._started = self._last_line = clock()
@@ -50,6 +53,7 @@ class Task:
 
     def advance(self, amount: float = 1, **fields: object) -> None:
         """Count ``amount`` more; fields (loss, error, ...) are shown beside the rate."""
+        self._check()
         self.done += amount
         now = self._clock()
         if self._bar is not None and self._id is not None:
@@ -71,9 +75,15 @@ class Task:
 
 
 class Screen:
-    """Where a command speaks. With ``--json`` everything but the result goes to stderr."""
+    """Where a command speaks. With ``--json`` everything but the result goes to stderr.
 
-    def __init__(self, *, to_stderr: bool = False) -> None:
+    Args:
+        to_stderr: whether that is so.
+        check: called whenever work reports its progress; raises if the work is to stop.
+    """
+
+    def __init__(self, *, to_stderr: bool = False, check: Callable[[], None] = lambda: None) -> None:
+        self._check = check
         # Without emoji: a path with `:cat:` in it is printed as it is.
         self.console = Console(stderr=to_stderr, highlight=False, soft_wrap=True, emoji=False)
         self._errors = Console(stderr=True, highlight=False, soft_wrap=True, emoji=False)
@@ -90,7 +100,7 @@ class Screen:
     def progress(self, description: str, total: float | None, unit: str) -> Iterator[Task]:
         """A task to advance while the work runs."""
         if not self.console.is_terminal:
-            yield Task(self.console, description, total, unit, None)
+            yield Task(self.console, description, total, unit, None, self._check)
             return
         columns = (
             TextColumn("{task.description}"),
@@ -100,4 +110,4 @@ class Screen:
             TextColumn("{task.fields[note]}", markup=False),
         )
         with Progress(*columns, console=self.console, transient=True) as bar:
-            yield Task(self.console, description, total, unit, bar)
+            yield Task(self.console, description, total, unit, bar, self._check)

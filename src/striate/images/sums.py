@@ -1,8 +1,7 @@
 """The mean picture and the principal components of colour, in one exact pass over pictures of any size.
 
 What the convolutional net needs of its data: no covariance of all pixels, which would not fit in memory. Levels and their
-    products
-are integers, so sums are exact whatever the order. Source: Krizhevsky, Sutskever, Hinton 2012, sections 2 and 4.1.
+products are integers, so sums are exact whatever the order. Source: Krizhevsky, Sutskever, Hinton 2012, sections 2 and 4.1.
 """
 
 from __future__ import annotations

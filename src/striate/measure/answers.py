@@ -1,9 +1,8 @@
 """What a classifier's probabilities are worth: top-k errors with a stated tie policy, and mixtures of several classifiers.
 
 Source: Krizhevsky et al. 2012, sections 5 and 6; ties are shared as in the authors' code: of e classes that tie with the right
-    one,
-itself included, and g that beat it, top-k counts (k - g) / e of a hit. A classifier that has gone dumb (equal probabilities)
-then gets chance, not luck. A row with a NaN is wrong.
+one, itself included, and g that beat it, top-k counts (k - g) / e of a hit. A classifier that has gone dumb (equal
+probabilities) then gets chance, not luck. A row with a NaN is wrong.
 """
 
 from __future__ import annotations

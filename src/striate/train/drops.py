@@ -1,8 +1,7 @@
 """Learning rates that fall at stated epochs, or when the held-out error stops falling, by layer where asked.
 
 Source: Krizhevsky et al. 2012, section 5: "divide the learning rate by 10 when the validation error rate stopped improving";
-    the
-authors' own drops by epoch are in their parameter file.
+the authors' own drops by epoch are in their parameter file.
 """
 
 from __future__ import annotations

@@ -6,8 +6,7 @@ With the rate inside, a drop of the rate leaves what the velocity has gathered a
 the rate of the day, so the two part ways at the first drop. Gradients are means over the batch.
 
 The gradient of a dense layer is a product as large as its weights, and fc6 alone has 38 million: on a processor it is never
-    made,
-but taken in blocks by `updates.WeightUpdate`, which keeps the bf16 copy for products besides.
+made, but taken in blocks by `updates.WeightUpdate`, which keeps the bf16 copy for products besides.
 """
 
 from __future__ import annotations

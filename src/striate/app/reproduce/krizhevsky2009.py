@@ -17,6 +17,7 @@ from striate.images import ImageStore
 from striate.measure.covariance import correlation, pixel_correlations
 from striate.preprocess import Moments, Preprocessor, PreprocessSettings, Spectrum, batches_of
 from striate.preprocess import spectrum as spectrum_of
+from striate.preprocess.preprocessor import Kind
 from striate.show import Figure, contact_sheet, filter_sheet, pair_sheet, png_bytes
 from striate.show import figures as draw
 
@@ -50,9 +51,9 @@ class Pictures:
         """How many directions the paper's share is here."""
         return round(_DELETED_SHARE * self.moments.dim)
 
-    def preprocessor(self, kind: str, delete: int) -> Preprocessor:
+    def preprocessor(self, kind: Kind, delete: int) -> Preprocessor:
         """Whitened or unwhitened, with so many directions deleted."""
-        settings = PreprocessSettings(kind=kind, delete=delete)  # type: ignore[arg-type]
+        settings = PreprocessSettings(kind=kind, delete=delete)
         return Preprocessor.from_moments(self.moments, settings, self.store.shape, self.eigen)
 
     def sample(self, count: int = _SHOWN) -> np.ndarray:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
+
 from striate.app.reproduce.finding import Finding
 from striate.app.reproduce.krizhevsky2009_models import STAGES as MODELS
 from striate.app.reproduce.stages import Stage, Stages
@@ -84,7 +86,7 @@ def confusions(stages: Stages) -> Finding:
     result = stages.probed("unwhitened", "hidden1")
     names = [name.lower() for name in stages.class_names]
     counts = result.confusion / result.confusion.sum(axis=1, keepdims=True)
-    mistakes = counts - counts * _eye(len(counts))
+    mistakes = counts * (1 - np.eye(len(counts)))
     pairs = mistakes + mistakes.T
     worst = divmod(int(pairs.argmax()), len(pairs))
     who = " and ".join(names[i] for i in sorted(worst)) if names else str(worst)
@@ -98,12 +100,6 @@ def confusions(stages: Stages) -> Finding:
         agrees,
         (Figure("Confusions of (d); rows are the true class.", draw.matrix(result.confusion, stages.class_names)),),
     )
-
-
-def _eye(size: int):  # type: ignore[no-untyped-def]
-    import numpy as np
-
-    return np.eye(size)
 
 
 FIGURES: dict[str, Callable[[Stages], Finding]] = {"3.1": accuracies, "3.2": confusions}

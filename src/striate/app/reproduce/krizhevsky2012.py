@@ -1,8 +1,7 @@
 """Krizhevsky, Sutskever, Hinton 2012: figures 1 to 4, its ablations, and the binary codes it suggests, at CIFAR scale.
 
 Numbers: `1` the race, `2` the net's sizes, `3` the kernels, `4` answers and neighbours; `5` the ablations of sections 3.3 to
-    3.5
-and 4.1; `6` the codes of section 6.1.
+3.5 and 4.1; `6` the codes of section 6.1.
 """
 
 from __future__ import annotations

@@ -25,6 +25,7 @@ from striate.errors import BadInput
 from striate.images import ImageStore
 from striate.measure import ProbeResult, judge, probe
 from striate.measure.logistic import as_labels
+from striate.measure.views import Kind
 from striate.train.checkpoint import read_json, write_text
 from striate.train.run import read_metrics
 
@@ -161,11 +162,11 @@ class Stages:
         """Labelled pictures to judge on, and their labels."""
         return self._judged
 
-    def views(self, name: str, kind: str) -> ProbeResult:
+    def views(self, name: str, kind: Kind) -> ProbeResult:
         """A convolutional net's answers from several views of the test pictures."""
         return self._kept(f"{name}-{kind}-views", lambda: self._views(name, kind))
 
-    def _views(self, name: str, kind: str) -> ProbeResult:
+    def _views(self, name: str, kind: Kind) -> ProbeResult:
         truth = as_labels(self._judged[1])
         assert self.test is not None
         positions = np.flatnonzero(self.test.labels >= 0)

@@ -1,8 +1,7 @@
 """The CIFAR-10 nets of cuda-convnet, and the four-layer net of figure 1.
 
 Source: cuda-convnet's example layers (80sec, 19pct, 18pct, 13pct, 11pct): biases learn at twice the weights' rate and do not
-    decay,
-pooling counts squares that stick out, inputs are pixel levels less the mean image.
+decay, pooling counts squares that stick out, inputs are pixel levels less the mean image.
 """
 
 from __future__ import annotations
@@ -11,7 +10,7 @@ from collections.abc import Callable
 from typing import Literal
 
 from striate.errors import BadInput
-from striate.models.convnet.layers import Activation, Conv, Dense, Layer, Local, NetSpec, Norm, Pool, Start
+from striate.models.convnet.layers import Activation, Conv, Dense, Layer, Local, NetSpec, Norm, Pool, Start, Window
 
 Kind = Literal["relu", "tanh"]
 
@@ -40,7 +39,7 @@ def _three(decay: float, norms: bool = False) -> list[Layer]:
 
 
 def _places(number: int) -> Norm:
-    return Norm(f"norm{number}", "places", 3, 5e-5 / 9, 0.75, 1.0)
+    return Norm(f"norm{number}", Window("places", 3, 5e-5 / 9, 0.75, 1.0))
 
 
 def _80sec(classes: int) -> list[Layer]:
@@ -68,7 +67,7 @@ def _local_net(classes: int, third: int, scale: float | None, head_decay: float)
     """Two convolutions, two locally connected layers; cross-map normalisation after the first pooling, before the second."""
 
     def norm(number: int) -> list[Layer]:
-        return [Norm(f"norm{number}", "maps", 9, scale / 9, 0.75, 1.0)] if scale is not None else []
+        return [Norm(f"norm{number}", Window("maps", 9, scale / 9, 0.75, 1.0))] if scale is not None else []
 
     local = Start(0.04, decay=0.004)
     return [

@@ -1,15 +1,13 @@
 """The net's columns as parts of their own, each on its own device, which meet only where a layer sees all maps.
 
 Source: Krizhevsky et al. 2012, section 3.5: two GPUs, cross-talk in the third convolution and the dense layers alone. What a
-    column
-computes knows no device and no process: `exchange` says how columns get each other's maps. Here they live in one process, on
-    one
-device or two; `striate.cluster.columns` gives each a process.
+column computes knows no device and no process. Here all live in one process, on one device or two; `striate.cluster.columns`
+gives each a process.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -18,9 +16,6 @@ from torch import Tensor, nn
 from striate.errors import BadInput
 from striate.models.convnet.layers import Conv, Dense, Dropout, Layer, Local, NetSpec, Norm
 from striate.models.convnet.net import ConvNet, Parameters, compute
-
-Exchange = Callable[[Tensor], Tensor]
-"""This column's maps or units to all columns', side by side."""
 
 
 def check_columns(spec: NetSpec, columns: int) -> None:
@@ -33,11 +28,11 @@ def check_columns(spec: NetSpec, columns: int) -> None:
             raise BadInput(f"{spec.name}: {size} maps or units of {layer.name} cannot be shared by {columns} columns")
         if isinstance(layer, Conv) and layer.groups not in (1, columns):
             raise BadInput(f"{spec.name}: {layer.name} has {layer.groups} groups, not {columns}")
-        if isinstance(layer, Norm) and layer.across == "maps" and layer.groups != columns:
+        if isinstance(layer, Norm) and layer.window.across == "maps" and layer.window.groups != columns:
             raise BadInput(f"{spec.name}: {layer.name} normalises across columns, which are on different devices")
 
 
-def share(name: str, tensor: Tensor, column: int, columns: int) -> Tensor:
+def share(tensor: Tensor, column: int, columns: int) -> Tensor:
     """A column's part of a parameter of the whole net: its own maps or units, all of their inputs."""
     size = tensor.shape[0] // columns
     return tensor[column * size : (column + 1) * size]
@@ -63,7 +58,7 @@ class Column(nn.Module):
         self._held: dict[str, Parameters] = {}
         for layer in spec.learned:
             key = layer.key or layer.name
-            parts = (share(key, state[f"{key}.{part}"], column, columns).clone() for part in ("weight", "bias"))
+            parts = (share(state[f"{key}.{part}"], column, columns).clone() for part in ("weight", "bias"))
             self._held[layer.name] = Parameters(*parts)
             self.add_module(layer.name, self._held[layer.name])
 
@@ -83,12 +78,6 @@ class Column(nn.Module):
             size = whole.shape[1] // self.columns
             masks = {layer.name: whole[:, self.column * size : (self.column + 1) * size].to(x.device)}
         return compute(layer, x, self._held.get(layer.name), masks, groups=1)
-
-    def forward(self, x: Tensor, exchange: Exchange, masks: Mapping[str, Tensor] | None = None) -> Tensor:
-        """Logits of all columns for crops that every column sees whole."""
-        for layer in self.spec.layers:
-            x = self.apply_layer(layer, exchange(x) if self.sees_all(layer) else x, masks)
-        return exchange(x)
 
 
 class Columns(nn.Module):

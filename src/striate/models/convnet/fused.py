@@ -71,13 +71,14 @@ def _shared(flat: Tensor, above: Tensor, masks: Tensor, rows: int, scale: float,
 
 
 def _backward(
-    flat: Tensor, above: Tensor, shared: Tensor, masks: Tensor, back: Tensor, rows: int, scale: float, k: float, relu: bool
+    flat: Tensor, above: Tensor, shared: Tensor, masks: Tensor, rows: int, scale: float, k: float, relu: bool
 ) -> Tensor:
     root = (_squares(flat, masks, rows, relu) * scale + k).rsqrt()
-    size, maps = back.shape
+    # An odd window turned round is itself.
+    size, maps = masks.shape
     total = torch.zeros((), dtype=torch.float32, device=flat.device)
     for offset in range(size):
-        total = total + shared[offset : offset + rows * maps].view(rows, maps).float() * back[offset]
+        total = total + shared[offset : offset + rows * maps].view(rows, maps).float() * masks[offset]
     value = _middle(flat, masks, rows, relu)
     gradient = above.float() * root * root.sqrt() - (1.5 * scale) * value * total
     return (gradient * (value > 0) if relu else gradient).to(flat.dtype)
@@ -96,13 +97,10 @@ def _run(function: Callable[..., Tensor], *arguments: Any) -> Tensor:
 
 
 @functools.lru_cache(maxsize=32)
-def _masks(maps: int, size: int, groups: int, turned: bool, device: torch.device) -> Tensor:
+def _masks(maps: int, size: int, groups: int, device: torch.device) -> Tensor:
     """(size, maps): 1 where a map's neighbour at this offset is in its window, 0 where it is another column's or place's."""
     index = torch.arange(maps)
-    reach = torch.arange(size) - size // 2
-    # Turned round, an even window reaches the other way; offsets then run over the same array in the same order.
-    offsets = reach.neg() if turned else reach
-    neighbour = index + offsets[:, None]
+    neighbour = index + (torch.arange(size) - size // 2)[:, None]
     inside = (neighbour >= 0) & (neighbour < maps)
     same = neighbour.clamp(0, maps - 1) * groups // maps == index * groups // maps
     return (inside & same).float().to(device)
@@ -115,7 +113,7 @@ def supports(x: Tensor, size: int, power: float) -> bool:
 
 def forward(rows: Tensor, size: int, scale: float, k: float, groups: int, relu: bool) -> Tensor:
     """Normalised (places, maps); `rows` are contiguous."""
-    masks = _masks(rows.shape[1], size, groups, False, rows.device)
+    masks = _masks(rows.shape[1], size, groups, rows.device)
     out = torch.empty_like(rows)
     for block, flat in _blocks(rows, size):
         out[block] = _run(_forward, flat, masks, len(out[block]), scale, k, relu)
@@ -124,14 +122,14 @@ def forward(rows: Tensor, size: int, scale: float, k: float, groups: int, relu: 
 
 def backward(rows: Tensor, above: Tensor, size: int, scale: float, k: float, groups: int, relu: bool) -> Tensor:
     """What flows back into `rows`, given what flows back into their normalisation, both (places, maps) and contiguous."""
-    masks = _masks(rows.shape[1], size, groups, False, rows.device)
+    masks = _masks(rows.shape[1], size, groups, rows.device)
     out = torch.empty_like(rows)
     half, maps = size // 2, rows.shape[1]
     for block, flat in _blocks(rows, size):
         count = len(out[block])
         shared = rows.new_zeros(count * maps + 2 * half)
         shared[half : half + count * maps] = _run(_shared, flat, above[block], masks, count, scale, k, relu).view(-1)
-        out[block] = _run(_backward, flat, above[block], shared, masks, masks, count, scale, k, relu)
+        out[block] = _run(_backward, flat, above[block], shared, masks, count, scale, k, relu)
     return out
 
 

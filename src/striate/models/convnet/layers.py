@@ -96,26 +96,34 @@ class Pool:
 
 
 @dataclass(frozen=True)
-class Norm:
-    """Response normalisation: x / (k + scale * sum of squares over a window)^power.
+class Window:
+    """What responses are normalised by.
 
     Attributes:
-        name: of the layer.
-        across: `maps` at one place (local response normalisation), or `places` of one map.
-        size: maps in the window, or edge of its square.
-        scale: factor on the sum, after any division by the window's size.
+        across: `maps` at one place, or `places` of one map.
+        size: maps in the window, or edge of its square. An even window of maps begins size // 2 maps before.
+        scale: factor on the sum of squares (the paper's alpha; its authors' code, Caffe and torch divide alpha by the window).
         power: beta.
-        k: what the denominator starts from.
+        k: what the sum is added to.
         groups: windows never cross from one group of maps to the next.
+        relu: cut responses at zero first, in the same pass.
     """
 
-    name: str
     across: Literal["maps", "places"]
     size: int
     scale: float
     power: float = 0.75
     k: float = 2.0
     groups: int = 1
+    relu: bool = False
+
+
+@dataclass(frozen=True)
+class Norm:
+    """Response normalisation: x / (k + scale * sum of squares over a window)^power."""
+
+    name: str
+    window: Window
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,9 @@ from torch import Tensor, nn
 
 from striate.draws import Draws
 from striate.errors import BadInput
-from striate.models.convnet.layers import Activation, Conv, Dense, Dropout, Layer, Local, NetSpec, Norm, Pool
+from striate.models.convnet.layers import Activation, Conv, Dense, Dropout, Layer, Local, NetSpec, Norm, Pool, Window
 from striate.models.convnet.local import local_filters
-from striate.models.convnet.response import Window, normalise
+from striate.models.convnet.response import normalise
 from striate.models.convnet.shapes import Counted, count
 
 Learned = Conv | Local | Dense
@@ -163,8 +163,7 @@ def compute(
             return F.max_pool2d(x, layer.size, layer.stride, ceil_mode=layer.ceil)
         return F.avg_pool2d(x, layer.size, layer.stride, ceil_mode=layer.ceil, count_include_pad=False)
     if isinstance(layer, Norm):
-        window = window_of(layer)
-        return normalise(x, window if groups is None else replace(window, groups=groups), compiled)
+        return normalise(x, layer.window if groups is None else replace(layer.window, groups=groups), compiled)
     if isinstance(layer, Activation):
         return torch.relu(x) if layer.kind == "relu" else torch.tanh(x)
     if isinstance(layer, Dropout):
@@ -188,18 +187,18 @@ def _dense(x: Tensor, held: Parameters) -> Tensor:
     return _Through.apply(x.to(dtype), held.flow.anchor, held.flow) + held.bias.to(dtype)
 
 
-def window_of(layer: Norm, relu: bool = False) -> Window:
-    """A normalisation layer's window, with a ReLU before it or not."""
-    return Window(layer.across, layer.size, layer.scale, layer.power, layer.k, layer.groups, relu)
-
-
 def _fused_steps(layers: tuple[Layer, ...]) -> tuple[Layer | Window, ...]:
     """The layers, a ReLU and the normalisation across maps after it taken as one."""
     steps: list[Layer | Window] = []
     for layer in layers:
         before = steps[-1] if steps else None
-        if isinstance(layer, Norm) and layer.across == "maps" and isinstance(before, Activation) and before.kind == "relu":
-            steps[-1] = window_of(layer, relu=True)
+        if (
+            isinstance(layer, Norm)
+            and layer.window.across == "maps"
+            and isinstance(before, Activation)
+            and before.kind == "relu"
+        ):
+            steps[-1] = replace(layer.window, relu=True)
         else:
             steps.append(layer)
     return tuple(steps)

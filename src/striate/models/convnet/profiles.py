@@ -1,10 +1,8 @@
 """AlexNet with every difference between the paper, its authors' code and later nets as a named switch.
 
 Sources: Krizhevsky, Sutskever, Hinton 2012 (`paper`); the code its authors released in 2025, configuration 145 (`source`) and
-    its
-one-column half (`half`); the one-GPU net of cuda-convnet2, whose parameters torchvision's AlexNet shares (`one-gpu`). Counts
-and
-values: docs/convnets.md.
+its one-column half (`half`); the one-GPU net of cuda-convnet2, whose parameters torchvision's AlexNet shares (`one-gpu`).
+Counts and values: docs/convnets.md.
 """
 
 from __future__ import annotations
@@ -13,7 +11,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Literal
 
 from striate.errors import BadInput
-from striate.models.convnet.layers import Activation, Conv, Dense, Dropout, Layer, NetSpec, Norm, Pool, Start
+from striate.models.convnet.layers import Activation, Conv, Dense, Dropout, Layer, NetSpec, Norm, Pool, Start, Window
 
 _POWER = 0.75
 _WINDOW = 5
@@ -185,10 +183,10 @@ def _after(switches: Switches, number: int) -> tuple[Layer, ...]:
     """Nonlinearity, normalisation and pooling in the order asked for."""
     scale = switches.alpha / (_WINDOW if switches.alpha_per_map else 1)
     groups = 1 if switches.columns_normalised_together else switches.columns
-    norms: tuple[Layer, ...] = (Norm(f"norm{number}", "maps", _WINDOW, scale, _POWER, switches.k, groups),)
+    norms: tuple[Layer, ...] = (Norm(f"norm{number}", Window("maps", _WINDOW, scale, _POWER, switches.k, groups)),)
     if switches.places_norm and number == 2:
         # The source's second normalisation: squares of 5 by 5 places of one map, 1e-3 shared among them, from 1.
-        norms = (*norms, Norm("norm2-places", "places", _WINDOW, 1e-3 / _WINDOW**2, _POWER, 1.0))
+        norms = (*norms, Norm("norm2-places", Window("places", _WINDOW, 1e-3 / _WINDOW**2, _POWER, 1.0)))
     parts: dict[str, tuple[Layer, ...]] = {
         "relu": (Activation(f"{switches.activation}{number}", switches.activation),),
         "norm": norms,

@@ -15,41 +15,18 @@ Benchmark: `lrn`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Literal
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from striate.models.convnet import fused
+from striate.models.convnet.layers import Window
 
 # Places by maps of a block in cache: 2 MB in float32 with what is computed on the way.
 _BLOCK = 1 << 18
-
-
-@dataclass(frozen=True)
-class Window:
-    """What responses are normalised by.
-
-    Attributes:
-        across: `maps` at one place, or `places` of one map.
-        size: maps in the window, or edge of its square. An even window of maps begins size // 2 maps before.
-        scale: factor on the sum of squares (the paper's alpha; its authors' code, Caffe and torch divide alpha by the window).
-        power: beta.
-        k: what the sum is added to.
-        groups: windows never cross from one group of maps to the next.
-        relu: cut responses at zero first, in the same pass.
-    """
-
-    across: Literal["maps", "places"]
-    size: int
-    scale: float
-    power: float = 0.75
-    k: float = 2.0
-    groups: int = 1
-    relu: bool = False
 
 
 def normalise(x: Tensor, window: Window, compiled: bool = False) -> Tensor:

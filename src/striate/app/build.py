@@ -84,6 +84,7 @@ def build(recipe: Recipe, say: Say, resumed: Resumed | None = None) -> Experimen
         patches if patches is not None else _First(store, count),
         None if patches is not None else torch.from_numpy(store.labels[:count].astype(np.int64)),
         max(len(store.class_names), 1 + int(store.labels.max(initial=-1))),
+        store.class_names,
         below.parts if below else Parts(),
         device,
         total_steps,

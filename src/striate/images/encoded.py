@@ -42,7 +42,7 @@ class EncodedPictures:
     def __init__(self, folder: Path, shape: tuple[int, int, int], count: int) -> None:
         self._shape = shape
         files = [file for file in sorted(folder.glob("[0-9]*.parquet")) if int(file.stem) < count]
-        self._files = [pq.ParquetFile(file, memory_map=True) for file in files]
+        self._files = [_opened(file) for file in files]
         self._starts = [int(file.stem) for file in files]
         ends = [start + opened.metadata.num_rows for start, opened in zip(self._starts, self._files)]
         if count and (not ends or self._starts != [0, *ends[:-1]] or ends[-1] < count):
@@ -78,5 +78,15 @@ class EncodedPictures:
         channels, height, width = self._shape
         out = np.empty((len(positions), height, width, channels), dtype=np.uint8)
         for row, position in enumerate(positions):
-            decode_jpeg(self.encoded(int(position)), channels, out[row])
+            try:
+                decode_jpeg(self.encoded(int(position)), channels, out[row])
+            except ValueError as error:
+                raise BadInput(f"picture {position} of the store is damaged, import it again: {error}") from None
         return out.transpose(0, 3, 1, 2)
+
+
+def _opened(file: Path) -> pq.ParquetFile:
+    try:
+        return pq.ParquetFile(file, memory_map=True)
+    except pa.ArrowInvalid as error:
+        raise BadInput(f"{file} is damaged, import the store again: {error}") from None

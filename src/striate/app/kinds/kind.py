@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -31,6 +31,7 @@ class Prepared:
         pictures: the same before preprocessing: uint8 (n, c, h, w) by a range or list of positions, with a length.
         labels: int64 (rows,), -1 where there is none; None for patches.
         classes: number of classes of the store.
+        class_names: those that have one.
         below: finished layers to start from or stand on.
         device: where to train.
         total_steps: of the whole run.
@@ -43,6 +44,7 @@ class Prepared:
     pictures: Pictures
     labels: Tensor | None
     classes: int
+    class_names: Sequence[str]
     below: Parts
     device: torch.device
     total_steps: int

@@ -118,6 +118,35 @@ class ConvnetGroup(Strict):
     init: Path | None = Field(None, description="a finished net to start from; its classifier only where classes agree")
 
 
+class SparseStageGroup(Strict):
+    """One stage of a sparse autoencoder: filtering, L2 pooling, contrast normalisation (striate.models.sparse.StageSpec)."""
+
+    size: int = Field(18, ge=1, description="edge of a receptive field")
+    stride: int = Field(1, ge=1)
+    maps: int = Field(8, ge=1, description="filters at each place")
+    pad: int = Field(0, ge=0, description="zeros on all four sides")
+    pool: int = Field(5, ge=1, description="edge of the neighbourhood of a map that is pooled")
+    pool_stride: int = Field(1, ge=1)
+    pool_maps: int = Field(1, ge=1, description="edge of the neighbourhood of maps that is pooled; odd")
+    norm: int = Field(5, ge=0, description="edge of the window of contrast normalisation; odd, 0 for none")
+    norm_edges: Literal["crop", "keep"] = "crop"
+    norm_floor: float = Field(0.01, gt=0, description="least divisor")
+    sharing: Literal["untied", "tiled", "tied"] = Field("untied", description="which places have filters of their own")
+    tile: int = Field(2, ge=1, description="sharing=tiled: places after which filters repeat")
+
+
+class SparseGroup(Strict):
+    """A locally connected sparse autoencoder (Le et al. 2012)."""
+
+    kind: Literal["sparse"]
+    below: None = None
+    stages: list[SparseStageGroup] = Field([SparseStageGroup()], min_length=1, description="from the picture up")
+    start: Literal["pictures", "noise"] = Field("pictures", description="first filters: what places see of pictures, or noise")
+    input_norm: int = Field(0, ge=0, description="edge of a contrast normalisation of the picture itself; 0 for none")
+    tied_decoder: bool = Field(False, description="rebuild with the encoder's own weights: reconstruction ICA")
+    pool_floor: float = Field(1e-2, gt=0, description="added to sums of squares under the root")
+
+
 class AugmentGroup(Strict):
     """Convolutional nets: what makes many training pictures of one (section 4.1)."""
 
@@ -195,6 +224,11 @@ class TrainGroup(Strict):
     until_error: float | None = Field(None, gt=0, lt=1, description="convnets: stop when an epoch's training error is this")
     average: float = Field(0.0, ge=0, lt=1, description="convnets: share of the past in a running average of the parameters")
     compile: Literal["none", "norms", "net", "graphs"] = Field("none", description="convnets: what torch compiles")
+    penalty: list[float] = Field([0.1], min_length=1, description="sparse autoencoders: lambda; one, or one a stage")
+    together: Literal["joint", "apart", "greedy"] = Field("joint", description="sparse autoencoders: how stages learn")
+    optimiser: Literal["adagrad", "sgd"] = Field("adagrad", description="sparse autoencoders")
+    forget: float = Field(0.0, ge=0, lt=1, description="optimiser=adagrad: share of the sums of squares forgotten at each step")
+    unit_filters: bool = Field(True, description="sparse autoencoders: keep the encoder's filters at norm one")
     workers: int | None = Field(None, ge=0, description="convnets: threads that decode and cut; null: one a core")
     log_every: int = Field(50, ge=1)
     checkpoint_every_s: float = Field(120.0, gt=0)

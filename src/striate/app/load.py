@@ -18,6 +18,7 @@ from striate.models.convnet.trained import ConvNetEncoder, TrainedConvNet
 from striate.models.encoder import Encoder
 from striate.models.rbm import RBM
 from striate.models.rbm.encode import PatchEncoder, rbm_encoder
+from striate.models.sparse.trained import TrainedSparseNet, sparse_encoder
 from striate.preprocess import Preprocessor
 from striate.train.checkpoint import write_tensors
 
@@ -27,21 +28,24 @@ _FILE = "encoder.safetensors"
 
 @dataclass(frozen=True)
 class Parts:
-    """A model without its preprocessing: RBMs, the lowest first, or a net, an autoencoder, or a convolutional net."""
+    """A model without its preprocessing: RBMs, the lowest first, or one of the others."""
 
     rbms: tuple[RBM, ...] = ()
     net: LogisticNet | None = None
     autoencoder: Autoencoder | None = None
     convnet: TrainedConvNet | None = None
+    sparse: TrainedSparseNet | None = None
 
     def filters(self) -> Tensor:
         """Filters in the space of the preprocessed pictures, (units, pixels): the top RBM's, a net's lowest layer's; of a
-        convolutional net its first layer's kernels, (maps, channels, size, size).
+        convolutional net its first layer's kernels, of a sparse autoencoder its first stage's, (filters, channels, size, size).
 
         Those of a deeper RBM are sums of the filters below it, weighted by its weights.
         """
         if self.convnet is not None:
             return self.convnet.kernels
+        if self.sparse is not None:
+            return self.sparse.filters
         if self.net is not None:
             return self.net.weights[0]
         if self.autoencoder is not None:
@@ -81,6 +85,8 @@ class TrainedModel:
         """The model as an encoder; a patch model reads pictures of any shape its patches fit into."""
         if self.parts.convnet is not None:
             return ConvNetEncoder(self.parts.convnet, self.preprocessor.mean)
+        if self.parts.sparse is not None:
+            return sparse_encoder(self.preprocessor, self.parts.sparse)
         if self.parts.net is not None:
             return net_encoder(self.preprocessor, self.parts.net)
         if self.parts.autoencoder is not None:
@@ -119,6 +125,9 @@ def save_model(
     if parts.convnet is not None:
         description["convnet"] = parts.convnet.describe()
         tensors |= {f"convnet.{key}": tensor for key, tensor in parts.convnet.state.items()}
+    if parts.sparse is not None:
+        description["sparse"] = parts.sparse.describe()
+        tensors |= {f"sparse.{key}": tensor for key, tensor in parts.sparse.state.items()}
     write_tensors(run / _FILE, tensors, {"striate": json.dumps(description)})
 
 
@@ -143,13 +152,15 @@ def load_model(run: str | Path) -> TrainedModel:
         raise BadInput(f"{file} is of version {description.get('version')}, this Striate reads version {FORMAT_VERSION}")
     channels, height, width = description["image_shape"]
     rbms = (RBM.restore(layer, _part(tensors, f"layers.{level}.")) for level, layer in enumerate(description["layers"]))
-    net, autoencoder, convnet = (_part(tensors, prefix) for prefix in ("net.", "autoencoder.", "convnet."))
+    prefixes = ("net.", "autoencoder.", "convnet.", "sparse.")
+    net, autoencoder, convnet, sparse = (_part(tensors, prefix) for prefix in prefixes)
     return TrainedModel(
         Parts(
             tuple(rbms),
             LogisticNet.restore(net) if net else None,
             Autoencoder.restore(description["autoencoder"], autoencoder) if autoencoder else None,
             TrainedConvNet.restore(description["convnet"], convnet) if convnet else None,
+            TrainedSparseNet.restore(description["sparse"], sparse) if sparse else None,
         ),
         Preprocessor.restore(description["preprocess"], _part(tensors, "preprocess.")),
         (channels, height, width),

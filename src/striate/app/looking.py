@@ -18,6 +18,7 @@ from striate.images import ImageStore
 from striate.measure import FilterFits, fit_filters
 from striate.models.convnet.shapes import parameters
 from striate.models.rbm import DeepBeliefNet
+from striate.models.sparse.shapes import costs
 from striate.show import Figure, Report, Section, Table, filter_sheet, pair_sheet, png_bytes, render
 from striate.show import figures as draw
 from striate.train.checkpoint import read_json, write_text
@@ -27,6 +28,8 @@ _FITTED = 2000
 _PAIRS = 20
 _SHOWN_IN_TIME = 100
 _ACTIVITY_PICTURES = 2000
+# Curves are looked for of so many stages at most.
+_STAGES = 10
 
 
 @dataclass(frozen=True)
@@ -60,7 +63,7 @@ def filter_sheets(looked: Looked) -> dict[str, bytes]:
     if model.parts.convnet is not None and (columns := model.parts.convnet.columns) > 1:
         for number, part in enumerate(model.filter_pictures().chunk(columns), start=1):
             sheets[f"filters-column-{number}"] = png_bytes(filter_sheet(part.numpy(), 8))
-    if model.preprocessor.settings.kind == "whiten":
+    if model.preprocessor.settings.kind == "whiten" and model.parts.sparse is None:
         pictures = model.preprocessor.filters_to_pixels(_some(model.parts.filters(), 400))
         sheets["filters-dewhitened"] = png_bytes(filter_sheet(pictures.numpy()))
     return sheets
@@ -92,6 +95,12 @@ def sample_pictures(looked: Looked, count: int) -> np.ndarray | None:
 def reconstructions(looked: Looked, pictures: np.ndarray) -> bytes:
     """Pictures above what the model makes of them in one step of means."""
     rows = looked.model.preprocessor.apply(pictures)
+    if looked.model.parts.sparse is not None:
+        # In the space that the first stage sees: its contrast normalisation has no way back.
+        seen, rebuilt = looked.model.parts.sparse.rebuilt(rows)
+        low, high = float(seen.amin()), float(seen.amax())
+        above, below = ((255 * (maps - low) / (high - low)).numpy() for maps in (seen, rebuilt))
+        return png_bytes(pair_sheet(above, below))
     auto = looked.model.parts.autoencoder
     net = DeepBeliefNet(looked.model.parts.rbms) if auto is None else None
     passed = auto.decode(auto.encode(rows)) if auto is not None else net.down(net.up(rows)[-1]) if net is not None else rows
@@ -102,7 +111,7 @@ def reconstructions(looked: Looked, pictures: np.ndarray) -> bytes:
 def mean_activities(looked: Looked, pictures: np.ndarray) -> np.ndarray:
     """Each hidden unit's mean activity over pictures, (hidden,)."""
     parts = looked.model.parts
-    if parts.convnet is not None:
+    if parts.convnet is not None or parts.sparse is not None:
         encoder = looked.model.encoder()
         layer = encoder.layers[-2]
         return encoder.encode(pictures, [layer])[layer].mean(dim=0).numpy()
@@ -177,6 +186,9 @@ def _report(looked: Looked, credits: tuple[str, ...]) -> Report:
 def _sizes_in_words(model: TrainedModel) -> str:
     if model.parts.convnet is not None:
         return f"the net {model.parts.convnet.name}, {parameters(model.parts.convnet.spec):,} parameters"
+    if model.parts.sparse is not None:
+        predicted = costs(model.parts.sparse.spec, 1, decoders=0 if model.parts.sparse.tied_decoder else 1)
+        return f"{len(model.parts.sparse.spec.stages)} stages, {predicted.parameters:,} weights"
     if model.parts.net is not None:
         return f"a net of {' x '.join(f'{size:,}' for size in model.parts.net.sizes)} units"
     if model.parts.autoencoder is not None:
@@ -253,6 +265,8 @@ def _learning_section(looked: Looked, metrics: list[dict[str, Any]]) -> Section:
         "reconstruction_error": "Reconstruction error a visible unit (not a measure of quality: points lower it too).",
         "loss": "Cross-entropy on training pictures, nats.",
         "error": "Share of training pictures named wrongly.",
+        **{f"error{n}": f"Stage {n}: squared error as a share of what it rebuilds." for n in range(1, _STAGES)},
+        **{f"active{n}": f"Stage {n}: mean pooled activity." for n in range(1, _STAGES)},
         "validation_error": "Share of held-out pictures named wrongly.",
         "hidden_activity": "Mean activity of the hidden units on data.",
         "update_ratio": "Size of an update beside the weights' own (about 0.001 is healthy).",

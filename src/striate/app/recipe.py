@@ -25,6 +25,7 @@ from striate.app.groups import PatchesGroup as PatchesGroup
 from striate.app.groups import PlateauGroup as PlateauGroup
 from striate.app.groups import PreprocessGroup as PreprocessGroup
 from striate.app.groups import RBMGroup as RBMGroup
+from striate.app.groups import SparseGroup as SparseGroup
 from striate.app.groups import StageGroup as StageGroup
 from striate.app.groups import StartSettings as StartSettings
 from striate.app.groups import Strict as Strict
@@ -39,7 +40,9 @@ class Recipe(Strict):
     name: str
     data: DataSettings = DataSettings()
     preprocess: PreprocessGroup = PreprocessGroup()
-    model: RBMGroup | PatchesGroup | NetGroup | AutoencoderGroup | ConvnetGroup = Field(RBMGroup(), discriminator="kind")
+    model: RBMGroup | PatchesGroup | NetGroup | AutoencoderGroup | ConvnetGroup | SparseGroup = Field(
+        RBMGroup(), discriminator="kind"
+    )
     augment: AugmentGroup = AugmentGroup()
     train: TrainGroup = TrainGroup()
     cluster: None = Field(None, description="one process; the cluster is not built yet")
@@ -170,4 +173,5 @@ _MODELS: dict[str, type[BaseModel]] = {
     "net": NetGroup,
     "autoencoder": AutoencoderGroup,
     "convnet": ConvnetGroup,
+    "sparse": SparseGroup,
 }

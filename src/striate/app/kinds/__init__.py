@@ -8,6 +8,7 @@ from striate.app.kinds.kind import Subject as Subject
 from striate.app.kinds.net import build_net
 from striate.app.kinds.patches import build_patches
 from striate.app.kinds.rbm import build_rbm
+from striate.app.kinds.sparse import build_sparse
 
 KINDS = {
     "rbm": Kind(build_rbm, on_activities=True),
@@ -15,4 +16,5 @@ KINDS = {
     "net": Kind(build_net, on_activities=False),
     "autoencoder": Kind(build_autoencoder, on_activities=False),
     "convnet": Kind(build_convnet, on_activities=False, on_pictures=True),
+    "sparse": Kind(build_sparse, on_activities=False),
 }

@@ -1,0 +1,87 @@
+"""Locally connected sparse autoencoders: stages of untied filters, trained to rebuild what they see from few pooled answers."""
+
+from __future__ import annotations
+
+import numpy as np
+from torch import Tensor
+
+from striate.app.kinds.kind import Prepared, Subject, schedule_settings
+from striate.app.load import Parts
+from striate.app.recipe import Recipe, SparseGroup
+from striate.compute import choose_dtype, keep_memory
+from striate.draws import Draws
+from striate.errors import BadInput
+from striate.models.sparse import NetSpec, SparseNet, StageSpec
+from striate.models.sparse.shapes import costs
+from striate.models.sparse.trained import TrainedSparseNet
+from striate.train import schedule
+from striate.train.sparse import SparseLearner, SparseSettings
+
+# Pictures that first filters are taken from.
+_STARTED_FROM = 500
+
+
+def build_sparse(prepared: Prepared, resumed: Parts | None) -> Subject:
+    """A network of stages on whole pictures or patches."""
+    recipe, group = prepared.recipe, prepared.recipe.model
+    assert isinstance(group, SparseGroup)
+    if prepared.device.type == "cpu":
+        keep_memory()
+    spec = net_spec(group, prepared.preprocessor.shape)
+    dtype = choose_dtype(recipe.train.dtype, prepared.device)
+    if resumed is not None and resumed.sparse is not None:
+        net = resumed.sparse.build()
+    else:
+        net, draws = SparseNet(spec, group.tied_decoder, group.pool_floor), Draws(recipe.seed, purpose="start/")
+        if group.start == "noise":
+            net.start(draws)
+        else:
+            net.start_from(prepared.rows.take(np.arange(min(len(prepared.rows), _STARTED_FROM))), draws)
+    net = net.to(prepared.device)
+    settings = sparse_settings(recipe, prepared.total_steps)
+    learner = SparseLearner(net, settings, schedule(schedule_settings(recipe.train), prepared.total_steps), dtype=dtype)
+    predicted = costs(spec, recipe.train.batch_size, dtype.itemsize, 0 if group.tied_decoder else 1)
+
+    def current() -> TrainedSparseNet:
+        state = {name: tensor.cpu() for name, tensor in net.state().items()}
+        return TrainedSparseNet(spec, state, group.tied_decoder, group.pool_floor)
+
+    def weights() -> dict[str, Tensor]:
+        return {f"stage{number}": stage.encoder for number, stage in enumerate(net.stages, start=1)}
+
+    return Subject(
+        learner,
+        prepared.rows,
+        parts=lambda: Parts(sparse=current()),
+        filters=lambda: current().filters,
+        weights=weights,
+        refresh=lambda: None,
+        title=(
+            f"{len(spec.stages)} stages, {predicted.parameters:,} weights; {predicted.flops / 1e9:.2f} GFLOP a picture, "
+            f"{(predicted.parameter_bytes + predicted.activity_bytes) / 2**30:.2f} GiB"
+        ),
+    )
+
+
+def net_spec(group: SparseGroup, shape: tuple[int, int, int]) -> NetSpec:
+    """A recipe's network for pictures of a shape."""
+    return NetSpec(shape, tuple(StageSpec(**stage.model_dump()) for stage in group.stages), group.input_norm)
+
+
+def sparse_settings(recipe: Recipe, total_steps: int) -> SparseSettings:
+    """The recipe's learning rule."""
+    train, group = recipe.train, recipe.model
+    assert isinstance(group, SparseGroup)
+    if len(train.penalty) not in (1, len(group.stages)):
+        raise BadInput(
+            f"train.penalty has {len(train.penalty)} numbers: give one, or one for each of {len(group.stages)} stages"
+        )
+    penalty = train.penalty * len(group.stages) if len(train.penalty) == 1 else train.penalty
+    return SparseSettings(
+        sparsity=tuple(penalty),
+        together=train.together,
+        rule=train.optimiser,
+        forget=train.forget,
+        unit=train.unit_filters,
+        total_steps=total_steps,
+    )

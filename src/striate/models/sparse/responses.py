@@ -1,0 +1,103 @@
+"""What follows the filters: L2 pooling and local contrast normalisation, on maps (height, width, maps, batch).
+
+Source: Le et al. 2012, section 3.2; Jarrett et al. 2009 for the normalisation: subtractive, then divisive, one Gaussian window
+over space and all maps together.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def pool(h: Tensor, size: int, stride: int = 1, maps: int = 1, floor: float = 0.0) -> Tensor:
+    """sqrt(floor + sum of squares) over neighbouring places of one map, and over neighbouring maps of a square torus of them.
+
+    Args:
+        h: (height, width, maps, batch).
+        size: edge of the neighbourhood of places.
+        stride: from one pool to the next.
+        maps: edge of the neighbourhood of maps; odd.
+        floor: the paper's epsilon, once a pool.
+
+    Returns:
+        ((height - size) / stride + 1, the same of width, maps, batch).
+    """
+    squares = h.square()
+    if maps > 1:
+        squares = _over_maps(squares, maps)
+    if size > 1 or stride > 1:
+        squares = _sums(squares, size, stride)
+    return (squares + floor).sqrt()
+
+
+def _sums(x: Tensor, size: int, stride: int) -> Tensor:
+    height, width, maps, batch = x.shape
+    # Seen as one picture with maps x batch channels that lie side by side in memory.
+    planes = x.reshape(1, height, width, maps * batch).permute(0, 3, 1, 2)
+    summed = F.avg_pool2d(planes, size, stride, divisor_override=1)
+    return summed.permute(0, 2, 3, 1).reshape(*summed.shape[2:], maps, batch)
+
+
+def _over_maps(squares: Tensor, size: int) -> Tensor:
+    edge = math.isqrt(squares.shape[2])
+    torus = squares.unflatten(2, (edge, edge))
+    shifts = range(-(size // 2), size // 2 + 1)
+    rows = sum((torus.roll(shift, 2) for shift in shifts), torch.zeros_like(torus))
+    return sum((rows.roll(shift, 3) for shift in shifts), torch.zeros_like(torus)).flatten(2, 3)
+
+
+def normalise_contrast(x: Tensor, size: int, floor: float = 0.01, crop: bool = True) -> Tensor:
+    """g = x - mean over the window; y = g / max(floor, root mean square of g over the window).
+
+    Means weigh places by a Gaussian of standard deviation size / 4 and all maps alike; at the border windows are cut off, and
+    their weights still sum to one.
+
+    Args:
+        x: (height, width, maps, batch).
+        size: edge of the window; odd. 0 changes nothing.
+        floor: least divisor.
+        crop: give only places whose windows are whole.
+
+    Returns:
+        Like x; smaller by size - 1 in both directions where cropped.
+    """
+    if size == 0:
+        return x
+    window = gaussian(size, x.dtype, x.device)
+    centred = x - _blurred(x.mean(dim=2, keepdim=True), window)
+    spread = _blurred(centred.square().mean(dim=2, keepdim=True), window)
+    # The root of zero has no slope; below the floor the divisor has none anyway.
+    out = centred / spread.clamp_min(floor**2).sqrt()
+    half = size // 2
+    return out[half : len(out) - half, half : out.shape[1] - half] if crop else out
+
+
+def gaussian(size: int, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu") -> Tensor:
+    """A window (size,) that sums to one; rows and columns of the square one are its products."""
+    at = torch.arange(size, dtype=torch.float64) - size // 2
+    weights = torch.exp(-0.5 * (at / (size / 4)).square())
+    return (weights / weights.sum()).to(device, dtype)
+
+
+def _blurred(x: Tensor, window: Tensor) -> Tensor:
+    """Windowed means of (height, width, 1, batch), rows first: a product with a band matrix each way."""
+    height, width, _, batch = x.shape
+    rows = _band(height, window) @ x.reshape(height, width * batch)
+    columns = torch.matmul(_band(width, window), rows.view(height, width, batch))
+    return columns.unsqueeze(2)
+
+
+def _band(length: int, window: Tensor) -> Tensor:
+    """(length, length) whose rows are the window around each place, cut off at the ends, summing to one."""
+    half = len(window) // 2
+    band = sum(
+        torch.diag(weight.expand(max(length - abs(shift), 0)), shift)
+        for shift, weight in enumerate(window, start=-half)
+        if abs(shift) < length
+    )
+    assert isinstance(band, Tensor)
+    return band / band.sum(dim=1, keepdim=True)

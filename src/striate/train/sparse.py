@@ -1,0 +1,192 @@
+"""Training a locally connected sparse autoencoder: reconstruction and sparsity of every stage, jointly or one after another.
+
+Source: Le et al. 2012, section 3.3, equation 1: min over W1, W2 of |W2 W1'x - x|^2 + lambda sum of pooled activities, for every
+stage, all together. Benchmark: `autoencoder`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from striate.errors import BadInput
+from striate.models.sparse.net import SparseNet, Stage, stage_terms
+from striate.train.updates import Rates
+
+Together = Literal["joint", "apart", "greedy"]
+
+
+@dataclass(frozen=True)
+class SparseSettings:
+    """How stages are trained. Rate and momentum come from the schedule.
+
+    Attributes:
+        sparsity: the paper's lambda, stage by stage: on the sum of pooled activities, beside the sum of squared errors.
+        together: `joint`: upper stages' objectives reach lower stages' filters too, as in the paper; `apart`: all learn at
+            once, each from its own; `greedy`: one after another, each for an equal share of the steps.
+        rule: `adagrad`: each weight's rate falls with its gradients' running sum of squares; `sgd`: one rate, with momentum.
+        forget: share of that sum forgotten at each step; 0 is Adagrad, 0.01 or so does not stall.
+        unit: keep the encoder's filters at norm one, without which sparsity shrinks them and the decoder makes up for it.
+        total_steps: of the run, for `greedy`.
+    """
+
+    sparsity: tuple[float, ...] = (0.1,)
+    together: Together = "joint"
+    rule: Literal["adagrad", "sgd"] = "adagrad"
+    forget: float = 0.0
+    unit: bool = True
+    total_steps: int = 1
+
+
+class SparseLearner:
+    """Trains a network on preprocessed pictures.
+
+    Args:
+        net: changed in place.
+        settings: see there.
+        schedule: step -> learning rate and momentum.
+        dtype: of products and of the maps between them; weights and sums are float32.
+    """
+
+    def __init__(
+        self,
+        net: SparseNet,
+        settings: SparseSettings,
+        schedule: Callable[[int], Rates],
+        *,
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        self.net, self.settings, self.schedule, self.dtype, self.step_number = net, settings, schedule, dtype, 0
+        self._held = [_Held(name, stage, tensor) for name, stage, tensor in _named(net)]
+        self._last: list[Tensor] = []
+
+    @property
+    def finished(self) -> bool:
+        """Never before its steps are done."""
+        return False
+
+    @property
+    def level(self) -> int | None:
+        """The stage that learns now, from 0; None where all do."""
+        if self.settings.together != "greedy":
+            return None
+        count = len(self.net.stages)
+        return min(count * self.step_number // max(self.settings.total_steps, 1), count - 1)
+
+    def step(self, batch: Tensor) -> dict[str, Tensor]:
+        """One update from preprocessed pictures (batch, pixels).
+
+        Returns:
+            By stage, `error`: squared error as a share of what is to be rebuilt, and `active`: mean pooled activity; as 0-d
+            tensors.
+        """
+        level, metrics = self.level, {}
+        sparsity = self.settings.sparsity * (len(self.net.stages) if len(self.settings.sparsity) == 1 else 1)
+        held, operands, total = [], [], torch.zeros((), device=self.net.device)
+        x = self.net.maps(batch, self.dtype)
+        if level:
+            x = self.net.activities(batch, [f"norm{level}"], self.dtype)[f"norm{level}"]
+        for number, stage in enumerate(self.net.stages, start=1):
+            if level is not None and number != level + 1:
+                continue
+            own = [one for one in self._held if one.stage is stage]
+            made = [stage.operand(one.tensor, self.dtype).detach().requires_grad_() for one in own]
+            terms, out = stage_terms(stage, x, made[0], made[-1], self.net.pool_floor)
+            total = total + terms.reconstruction + sparsity[number - 1] * terms.sparsity
+            held += own
+            operands += made
+            x = (out if self.settings.together == "joint" else out.detach()).to(self.dtype)
+            pools = stage.sides.pooled[0] * stage.sides.pooled[1] * stage.sides.pooled[2]
+            metrics[f"error{number}"] = terms.reconstruction.detach() / terms.energy
+            metrics[f"active{number}"] = terms.sparsity.detach() / pools
+        gradients = torch.autograd.grad(total, operands)
+        rates = self.schedule(self.step_number)
+        for one, gradient in zip(held, gradients):
+            self._update(one, gradient, rates)
+        self.step_number += 1
+        return {"loss": total.detach(), **metrics}
+
+    @torch.no_grad()
+    def _update(self, one: _Held, of_operand: Tensor, rates: Rates) -> None:
+        gradient = of_operand.float()
+        if one.stage.places.period:
+            gradient = torch.empty_like(one.tensor)
+            one.stage.gradient(of_operand, gradient)
+        # Row by row of blocks, so that a row's weights, sums and gradients stay in cache for all that is done to them.
+        for weight, memory, slope in zip(one.tensor, one.memory, gradient):
+            if self.settings.rule == "adagrad":
+                if self.settings.forget:
+                    memory.mul_(1 - self.settings.forget)
+                memory.addcmul_(slope, slope)
+                weight.addcdiv_(slope, memory.sqrt().add_(_TINY), value=-rates.learning_rate)
+            else:
+                memory.mul_(rates.momentum).add_(slope)
+                weight.add_(memory, alpha=-rates.learning_rate)
+            if self.settings.unit and one.encodes:
+                rows = one.stage.rows(weight)
+                rows.div_(rows.norm(dim=1, keepdim=True).clamp_min_(_TINY))
+
+    def diagnose(self) -> dict[str, float]:
+        """Root mean square of each stage's encoding weights, those that products skip included."""
+        return {
+            f"weight_rms{number}": float(stage.encoder.norm() / stage.encoder.numel() ** 0.5)
+            for number, stage in enumerate(self.net.stages, start=1)
+        }
+
+    def state(self) -> dict[str, Tensor]:
+        """Filters and what the rule remembers of each, and the step."""
+        state = {"step": torch.tensor(self.step_number)}
+        for one in self._held:
+            state[one.name] = one.stage.filters(one.tensor)
+            state[f"{one.name}.memory"] = one.stage.filters(one.memory)
+        return state
+
+    def load_state(self, state: Mapping[str, Tensor]) -> None:
+        """Take over what `state` gave.
+
+        Raises:
+            BadInput: it is of another network.
+        """
+        for one in self._held:
+            for name, tensor in ((one.name, one.tensor), (f"{one.name}.memory", one.memory)):
+                known = one.stage.filters(tensor)
+                if name not in state or state[name].shape != known.shape:
+                    found = tuple(state[name].shape) if name in state else "nothing"
+                    raise BadInput(f"the checkpoint holds {found} for {name}, this network needs {tuple(known.shape)}")
+                if one.stage.places.period:
+                    tensor.copy_(state[name])
+                else:
+                    one.stage.places.lay_out(state[name].to(tensor.device), tensor)
+        self.step_number = int(state["step"])
+
+
+_TINY = 1e-8
+
+
+@dataclass
+class _Held:
+    """A tensor that learns."""
+
+    name: str
+    stage: Stage
+    tensor: Tensor
+
+    def __post_init__(self) -> None:
+        self.memory = torch.zeros_like(self.tensor)
+
+    @property
+    def encodes(self) -> bool:
+        return self.name.endswith("encoder")
+
+
+def _named(net: SparseNet) -> list[tuple[str, Stage, Tensor]]:
+    found = []
+    for number, stage in enumerate(net.stages, start=1):
+        found.append((f"stage{number}.encoder", stage, stage.encoder))
+        if stage.decoder is not None:
+            found.append((f"stage{number}.decoder", stage, stage.decoder))
+    return found

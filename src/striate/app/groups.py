@@ -124,9 +124,10 @@ class SparseStageGroup(Strict):
     size: int = Field(18, ge=1, description="edge of a receptive field")
     stride: int = Field(1, ge=1)
     maps: int = Field(8, ge=1, description="filters at each place")
-    pad: int = Field(0, ge=0, description="zeros on all four sides")
+    pad: int = Field(0, ge=0, description="rows and columns of zeros added in all, half before and half after")
     pool: int = Field(5, ge=1, description="edge of the neighbourhood of a map that is pooled")
     pool_stride: int = Field(1, ge=1)
+    pool_pad: int = Field(0, ge=0, description="as pad, before pooling")
     pool_maps: int = Field(1, ge=1, description="edge of the neighbourhood of maps that is pooled; odd")
     norm: int = Field(5, ge=0, description="edge of the window of contrast normalisation; odd, 0 for none")
     norm_edges: Literal["crop", "keep"] = "crop"

@@ -12,9 +12,9 @@ from striate.draws import Draws
 from striate.errors import BadInput
 from striate.models.sparse.filtering import autoencode, encode
 from striate.models.sparse.places import Places, best_block
-from striate.models.sparse.responses import normalise_contrast, pool
+from striate.models.sparse.responses import normalise_contrast, padded, pool
 from striate.models.sparse.shapes import Sides, sides
-from striate.models.sparse.spec import NetSpec
+from striate.models.sparse.spec import NetSpec, StageSpec
 
 # The batch that blocks of places are chosen for.
 _BATCH = 64
@@ -34,7 +34,7 @@ class Stage:
     """
 
     def __init__(self, sides: Sides, tied_decoder: bool = False, block: tuple[int, int] | None = None) -> None:
-        spec, pad = sides.stage, 2 * sides.stage.pad
+        spec, pad = sides.stage, sides.stage.pad
         channels, height, width = sides.seen
         places = Places((channels, height + pad, width + pad), spec.size, spec.stride, spec.maps, spec.period)
         self.sides, self.spec = sides, spec
@@ -210,8 +210,7 @@ class SparseNet:
         x = self.maps(rows, dtype)
         for number, stage in enumerate(self.stages, start=1):
             h = encode(padded(x, stage.spec.pad), stage.operand(stage.encoder, dtype), stage.places)
-            pooled = pool(h, stage.spec.pool, stage.spec.pool_stride, stage.spec.pool_maps, self.pool_floor)
-            x = normalise_contrast(pooled, stage.spec.norm, stage.spec.norm_floor, stage.spec.norm_edges == "crop")
+            pooled, x = respond(h, stage.spec, self.pool_floor)
             for name, made in ((f"filter{number}", h), (f"pool{number}", pooled), (f"norm{number}", x)):
                 if name in layers:
                     found[name] = made
@@ -243,9 +242,10 @@ class SparseNet:
         return self
 
 
-def padded(x: Tensor, pad: int) -> Tensor:
-    """Zeros around maps (height, width, channels, batch)."""
-    return torch.nn.functional.pad(x, (0, 0, 0, 0, pad, pad, pad, pad)) if pad else x
+def respond(h: Tensor, stage: StageSpec, pool_floor: float) -> tuple[Tensor, Tensor]:
+    """What the filters' answers become: pooled activities, and those normalised, which the next stage sees."""
+    pooled = pool(h, stage.pool, stage.pool_stride, stage.pool_maps, pool_floor, stage.pool_pad)
+    return pooled, normalise_contrast(pooled, stage.norm, stage.norm_floor, stage.norm_edges == "crop")
 
 
 def stage_terms(stage: Stage, x: Tensor, encoder: Tensor, decoder: Tensor, pool_floor: float) -> tuple[Terms, Tensor]:
@@ -262,9 +262,8 @@ def stage_terms(stage: Stage, x: Tensor, encoder: Tensor, decoder: Tensor, pool_
     inputs = padded(x, stage.spec.pad)
     h, rebuilt = autoencode(inputs, encoder, decoder, stage.places)
     # Only what is there is to be rebuilt, not the zeros around it.
-    pad, (height, width) = stage.spec.pad, x.shape[:2]
-    wrong = rebuilt[pad : pad + height, pad : pad + width] - x
-    pooled = pool(h.float(), stage.spec.pool, stage.spec.pool_stride, stage.spec.pool_maps, pool_floor)
-    out = normalise_contrast(pooled, stage.spec.norm, stage.spec.norm_floor, stage.spec.norm_edges == "crop")
+    before, (height, width) = stage.spec.pad // 2, x.shape[:2]
+    wrong = rebuilt[before : before + height, before : before + width] - x
+    pooled, out = respond(h.float() if h.dtype == torch.bfloat16 else h, stage.spec, pool_floor)
     terms = Terms(wrong.square().sum() / count, pooled.sum() / count, x.detach().float().square().sum() / count)
     return terms, out

@@ -13,7 +13,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
-def pool(h: Tensor, size: int, stride: int = 1, maps: int = 1, floor: float = 0.0) -> Tensor:
+def padded(x: Tensor, pad: int) -> Tensor:
+    """Zeros around maps (height, width, maps, batch): so many rows and columns in all, of an odd number one more after."""
+    before, after = pad // 2, pad - pad // 2
+    return F.pad(x, (0, 0, 0, 0, before, after, before, after)) if pad else x
+
+
+def pool(h: Tensor, size: int, stride: int = 1, maps: int = 1, floor: float = 0.0, pad: int = 0) -> Tensor:
     """sqrt(floor + sum of squares) over neighbouring places of one map, and over neighbouring maps of a square torus of them.
 
     Args:
@@ -22,11 +28,12 @@ def pool(h: Tensor, size: int, stride: int = 1, maps: int = 1, floor: float = 0.
         stride: from one pool to the next.
         maps: edge of the neighbourhood of maps; odd.
         floor: the paper's epsilon, once a pool.
+        pad: rows and columns of zeros around.
 
     Returns:
-        ((height - size) / stride + 1, the same of width, maps, batch).
+        ((height + pad - size) / stride + 1, the same of width, maps, batch).
     """
-    squares = h.square()
+    squares = padded(h.square(), pad)
     if maps > 1:
         squares = _over_maps(squares, maps)
     if size > 1 or stride > 1:

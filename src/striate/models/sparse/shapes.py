@@ -59,7 +59,7 @@ def sides(spec: NetSpec) -> list[Sides]:
     seen = spec.input
     for number, stage in enumerate(spec.stages, start=1):
         filtered = _after(seen[1:], stage.size, stage.stride, stage.pad, f"stage {number}: receptive fields")
-        pooled = _after(filtered, stage.pool, stage.pool_stride, 0, f"stage {number}: pools")
+        pooled = _after(filtered, stage.pool, stage.pool_stride, stage.pool_pad, f"stage {number}: pools")
         cut = stage.norm - 1 if stage.norm and stage.norm_edges == "crop" else 0
         output = tuple(edge - cut for edge in pooled)
         if min(output) < 1:
@@ -75,7 +75,7 @@ def sides(spec: NetSpec) -> list[Sides]:
 def _after(edges: tuple[int, ...], size: int, stride: int, pad: int, what: str) -> tuple[int, int]:
     after = []
     for edge in edges:
-        left = edge + 2 * pad - size
+        left = edge + pad - size
         if left < 0:
             raise BadInput(f"{what} of {size}x{size} do not fit into {edges[0]}x{edges[1]}, padded by {pad}")
         if left % stride:

@@ -22,9 +22,10 @@ class StageSpec:
         size: edge of a receptive field; filters see all maps below.
         stride: pixels from one field to the next.
         maps: filters at each place.
-        pad: zeros on all four sides of what the stage sees.
+        pad: rows and columns of zeros added to what the stage sees, half before, half after; of an odd number one more after.
         pool: edge of the neighbourhood of one map that is pooled.
         pool_stride: from one pool to the next.
+        pool_pad: as `pad`, before pooling.
         pool_maps: edge of the neighbourhood of maps, on a square torus of them, that is pooled besides: topographic ICA.
         norm: edge of the Gaussian window of contrast normalisation; 0 for none.
         norm_edges: `crop` what lies within half a window of the border, or `keep` it with windows cut off there.
@@ -39,6 +40,7 @@ class StageSpec:
     pad: int = 0
     pool: int = 5
     pool_stride: int = 1
+    pool_pad: int = 0
     pool_maps: int = 1
     norm: int = 5
     norm_edges: Literal["crop", "keep"] = "crop"
@@ -55,8 +57,8 @@ class StageSpec:
                 raise BadInput(
                     f"a stage's {name} is a window around a place: expected an odd number, found {getattr(self, name)}"
                 )
-        if self.pad < 0 or self.norm < 0 or self.norm_floor <= 0:
-            raise BadInput(f"a stage's pad and norm cannot be negative, nor its norm_floor 0: found {self}")
+        if min(self.pad, self.pool_pad, self.norm) < 0 or self.norm_floor <= 0:
+            raise BadInput(f"a stage's pads and norm cannot be negative, nor its norm_floor 0: found {self}")
         if self.pool_maps > 1 and round(self.maps**0.5) ** 2 != self.maps:
             raise BadInput(f"pooling over maps lays them out in a square: {self.maps} maps do not fill one")
 

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from striate.models.encoder import RowMaker, RowsEncoder
 from striate.models.sparse.filtering import autoencode
-from striate.models.sparse.net import SparseNet, padded
+from striate.models.sparse.net import SparseNet
+from striate.models.sparse.responses import padded
 from striate.models.sparse.shapes import Sides, sides
 from striate.models.sparse.spec import NetSpec, stage_of
 

@@ -75,18 +75,23 @@ def _some(rows: Tensor, count: int) -> Tensor:
 
 def sample_pictures(looked: Looked, count: int) -> np.ndarray | None:
     """Pictures of the kind the model sees (patches for a patch model), if the run's store is still there."""
+    return sample_pictures_of(looked.run, looked.model, count)
+
+
+def sample_pictures_of(run: Path, model: TrainedModel, count: int) -> np.ndarray | None:
+    """The same, of a run whose filters were not fitted."""
     from striate.app.recipe import check_recipe
     from striate.app.yaml import read_yaml
     from striate.preprocess import draw_patches
 
-    recipe = check_recipe(read_yaml(looked.run / "recipe.yaml"), "recipe.yaml")
+    recipe = check_recipe(read_yaml(run / "recipe.yaml"), "recipe.yaml")
     if recipe.data.store is None:
         return None
     try:
         store = ImageStore(recipe.data.store)
     except BadInput:
         return None
-    size = looked.model.preprocessor.settings.patch
+    size = model.preprocessor.settings.patch
     if size is not None:
         return draw_patches(store, size, count, recipe.seed + 1)
     return store[np.linspace(0, len(store) - 1, min(count, len(store))).astype(int)]

@@ -24,6 +24,7 @@ VERBS = {
     "train": ("train", "run a recipe"),
     "resume": ("resume", "go on with a run that was stopped, exactly"),
     "probe": ("probe", "are the features any good? logistic regression on pixels and on features"),
+    "neurons": ("neurons", "does a unit know faces, or cats, or any concept of yours?"),
     "show": ("show", "filters, curves, reconstructions and the report of a run"),
     "reproduce": ("reproduce", "redraw a paper's figures beside its findings"),
     "bench": ("bench", "measure this machine against the bars, with peers in the same run"),

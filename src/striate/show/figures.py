@@ -141,6 +141,43 @@ def histogram(values: np.ndarray, x_label: str, y_label: str = "units", bins: in
     return png(figure)
 
 
+def two_histograms(
+    first: np.ndarray, second: np.ndarray, names: tuple[str, str], threshold: float, x_label: str, bins: int = 60
+) -> bytes:
+    """Two collections' values over one another, each as shares, and a threshold."""
+    figure, axis = _new()
+    edges = np.linspace(min(first.min(), second.min()), max(first.max(), second.max()), bins + 1)
+    for values, name, colour in zip((first, second), names, ("#d98c2b", "#2a7f9e")):
+        axis.hist(values, bins=edges, weights=np.full(len(values), 1 / len(values)), alpha=0.6, label=name, color=colour)
+    axis.axvline(threshold, color=_INK, linewidth=1, linestyle="--")
+    axis.set(xlabel=x_label, ylabel="share of pictures")
+    axis.legend()
+    return png(figure)
+
+
+def roc(false: np.ndarray, true: np.ndarray) -> bytes:
+    """True against false positive rates; the diagonal is chance."""
+    figure, axis = _new(3.6, 3.4)
+    axis.plot([0, 1], [0, 1], color="#9a9a9a", linewidth=0.8)
+    axis.plot(false, true, color="#2a7f9e", linewidth=1.4)
+    axis.set(xlabel="false positives", ylabel="true positives", xlim=(0, 1), ylim=(0, 1.01))
+    return png(figure)
+
+
+def banded(
+    lines: Mapping[str, tuple[Sequence[float], Sequence[float], Sequence[float], Sequence[float]]], x_label: str, y_label: str
+) -> bytes:
+    """Lines with bands, by name: x, y, lower, upper."""
+    figure, axis = _new()
+    for (name, (x, y, low, high)), colour in zip(lines.items(), ("#2a7f9e", "#9a9a9a", "#d98c2b")):
+        axis.fill_between(x, low, high, color=colour, alpha=0.2, linewidth=0)
+        axis.plot(x, y, color=colour, linewidth=1.4, marker="o", markersize=2.5, label=name)
+    axis.axhline(0, color=_INK, linewidth=0.6)
+    axis.set(xlabel=x_label, ylabel=y_label)
+    axis.legend()
+    return png(figure)
+
+
 def bars(names: Sequence[str], values: Sequence[float], intervals: Sequence[tuple[float, float]], x_label: str) -> bytes:
     """Shares as bars, one above the other, with their intervals."""
     figure, axis = _new(7.5, 0.6 + 0.32 * len(names))

@@ -297,14 +297,17 @@ def _report(model: TrainedModel, result: dict[str, Any], drawn: dict[str, bytes]
         else "Pictures are as they came: what tells their files apart (see colour and sharpness) may be what the unit found."
     )
     count = f"{result['positives']:,} pictures of the concept, {result['negatives']:,} others."
+    protocol = (
+        f"Unit {result['best_unit']} of {result['layer']}, best of {result['units']:,}, {result['silent']:,} of them silent. "
+        f"{_share(result['accuracy'])} where unit and threshold are chosen on the pictures they are judged by: 20 thresholds, "
+        f"the paper's protocol. {_share(result['held_out'])} +- {100 * result['held_out_error']:.1f} where they are chosen on "
+        f"one half and judged on the other. Area under the curve {result['auc']:.3f}, average precision "
+        f"{result['average_precision']:.3f}. {count} {treated}"
+    )
     sections = [
         Section(
             "How well",
-            f"Unit {result['best_unit']} of {result['layer']}, best of {result['units']:,}, {result['silent']:,} of them silent: "
-            f"{_share(result['accuracy'])} where unit and threshold are chosen on the pictures they are judged by (20 "
-            f"thresholds, the paper's protocol); {_share(result['held_out'])} +- {100 * result['held_out_error']:.1f} where they "
-            f"are chosen on one half and judged on the other. Area under the curve {result['auc']:.3f}, average precision "
-            f"{result['average_precision']:.3f}. {count} {treated}",
+            protocol,
             [
                 Figure("Activities of the unit; the line is the threshold.", drawn["neuron-histogram"]),
                 Figure("True against false positives.", drawn["neuron-roc"]),
@@ -317,10 +320,11 @@ def _report(model: TrainedModel, result: dict[str, Any], drawn: dict[str, bytes]
     ]
     if "neuron-stimulus" in drawn:
         said = result["stimulus"]
+        ends = ", ".join(f"{value:.3g}" for value in said["starts"])
         text = (
-            f"By gradient ascent from {len(said['starts'])} random pictures, on the sphere of preprocessed pictures' mean norm: "
-            f"the unit answers {said['answer']:.3g}; the most any test picture gets is {said['test_most']:.3g}. Other starts ended at "
-            f"{', '.join(f'{value:.3g}' for value in said['starts'])}. The way there: figures/neuron-stimulus.gif."
+            "By gradient ascent from random pictures, on the sphere of preprocessed pictures' mean norm: the unit answers "
+            f"{said['answer']:.3g}; the most any test picture gets is {said['test_most']:.3g}. Starts ended at {ends}. "
+            "The way there: figures/neuron-stimulus.gif."
         )
         sections.append(
             Section("What it wants", text, [Figure("Its optimal stimulus.", drawn["neuron-stimulus"], pixelated=True)])

@@ -114,7 +114,7 @@ def test_what_cannot_be_judged_is_said(trained: Path) -> None:
     assert done.returncode == 2 and "nothing can be measured" in done.stderr, done.stderr
 
 
-def test_a_stopped_run_goes_on_exactly_and_is_looked_at(trained: Path, tmp_path: Path) -> None:
+def test_the_same_recipe_gives_the_same_network_which_is_looked_at(trained: Path, tmp_path: Path) -> None:
     whole = package.load(trained / "run")
     recipe = recipe_file(tmp_path, RECIPE)
     run = tmp_path / "run"

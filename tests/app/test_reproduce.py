@@ -81,3 +81,33 @@ def test_the_convolutional_net_s_figures_are_drawn(place: Path) -> None:
     assert "60,965,224 parameters" in found["2"]["ours"]
     assert "without dropout" in found["5"]["ours"]
     assert (place / "nets" / "figures" / "figure-4.png").stat().st_size > 5000
+
+
+def test_le2012_judges_units_of_a_network_and_its_controls(tmp_path: Path) -> None:
+    """Tiny networks on 16x16 pictures: too little for the findings; every number is there, and kept."""
+    random = generator(0, "le2012")
+    bright = random.integers(0, 120, (120, 1, 16, 16), dtype=np.uint8)
+    bright[:60, :, 4:12, 6:10] = 255
+    for name, pictures in (("train", bright), ("yes", bright[:60]), ("no", bright[60:])):
+        import_images(ArraySource(pictures, None), tmp_path / name, workers=1)
+    stages = "[{size: 6, stride: 2, maps: 3, pool: 2, norm: 3, norm_edges: keep}, {size: 3, maps: 4, pool: 2, norm: 0}]"
+    sets = ["train.epochs=1", "train.batch_size=20", f"model.stages={stages}"]
+    command = ["reproduce", "le2012", "--store", tmp_path / "train", "--out", tmp_path / "out", "--json"]
+    command += [word for change in sets for word in ("--set", change)]
+    sides = ["--positives", tmp_path / "yes", "--negatives", tmp_path / "no"]
+    alone = striate(*command, "--positives", tmp_path / "yes")
+    assert alone.returncode == 2 and "go together" in alone.stderr
+    assert [one["figure"] for one in json.loads(striate(*command).stdout)["figures"]] == ["1"], "no concept, no judging"
+    done = striate(*command, *sides)
+    assert done.returncode == 0, done.stderr
+    figures = {one["figure"]: one for one in json.loads(done.stdout)["figures"]}
+    assert list(figures) == ["1", "2", "3", "4", "5"]
+    assert figures["1"]["agrees"] and "1,144,863,072" in figures["1"]["ours"]
+    assert "without pooling" in figures["5"]["ours"]
+    runs = tmp_path / "out" / "runs"
+    assert {path.name for path in runs.iterdir()} == {"network", "one-stage", "no-norm", "no-pool"}
+    kept = json.loads((runs / "one-stage" / "neurons.json").read_text())
+    assert set(kept["layers"]) == {"pool1", "norm1"}
+    before = {path: path.stat().st_mtime_ns for path in runs.rglob("neurons.json")}
+    assert striate(*command, *sides, "--figure", "2").returncode == 0
+    assert before == {path: path.stat().st_mtime_ns for path in runs.rglob("neurons.json")}

@@ -142,6 +142,8 @@ class SparseGroup(Strict):
     kind: Literal["sparse"]
     below: None = None
     stages: list[SparseStageGroup] = Field([SparseStageGroup()], min_length=1, description="from the picture up")
+    first: int | None = Field(None, ge=1, description="use only so many of the stages, from the picture up; null: all")
+    without: list[Literal["pool", "norm"]] = Field(default_factory=list, description="leave these out of every stage: controls")
     start: Literal["pictures", "noise"] = Field("pictures", description="first filters: what places see of pictures, or noise")
     input_norm: int = Field(0, ge=0, description="edge of a contrast normalisation of the picture itself; 0 for none")
     tied_decoder: bool = Field(False, description="rebuild with the encoder's own weights: reconstruction ICA")

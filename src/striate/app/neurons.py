@@ -147,6 +147,7 @@ def neurons(run: Path, sides: Sides, screen: Screen, layer: str | None = None, s
     if "random network" in baselines:
         result["random_network"] = round(baselines["random network"], 4)
     curves = _curves(encoder, chosen, sides)
+    result["invariance"] = {kind: {"at": list(one.at), "mean": list(one.mean)} for kind, one in curves["the unit"].items()}
     stimulus = _stimulus(model, chosen, sides, seed)
     if stimulus is not None:
         result["stimulus"] = {

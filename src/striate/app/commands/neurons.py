@@ -13,7 +13,7 @@ SUMMARY = (
     "Find the unit of a run that best tells pictures of a concept from others; measure it beside chance, luck, random\n"
     "filters, templates and what the files give away; show what it answers to, what it wants and what it does not mind."
 )
-EXAMPLE = "striate neurons runs/le2012-small --positives faces --negatives others --treat"
+EXAMPLE = "striate neurons runs/le2012 --positives faces --negatives others --treat"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -11,6 +11,7 @@ from striate.errors import BadInput
 
 if TYPE_CHECKING:
     from striate.app.reproduce import Finding, Paper
+    from striate.app.reproduce.stages import Stages
     from striate.app.screen import Screen
     from striate.images import ImageStore
 
@@ -23,9 +24,11 @@ EXAMPLE = "striate reproduce krizhevsky2009 --store cifar-train --test cifar-tes
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the verb's arguments."""
-    parser.add_argument("paper", metavar="PAPER", help="krizhevsky2009 or krizhevsky2012")
+    parser.add_argument("paper", metavar="PAPER", help="krizhevsky2009, le2012 or krizhevsky2012")
     parser.add_argument("--store", type=Path, required=True, help="pictures to redraw the figures on (the paper: CIFAR-10)")
     parser.add_argument("--test", type=Path, help="other labelled pictures, for the figures that judge features")
+    parser.add_argument("--positives", type=Path, help="le2012: pictures of a concept, faces for example")
+    parser.add_argument("--negatives", type=Path, help="le2012: pictures without it")
     parser.add_argument("--figure", action="append", help="only this one, for example 1.3; may be given again")
     parser.add_argument(
         "--size",
@@ -40,6 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace, screen: Screen) -> dict[str, Any]:
     """Redraw; the result lists each figure with the paper's finding and ours."""
     from striate.app.reproduce import PAPERS
+    from striate.app.reproduce.stages import Stages
     from striate.images import ImageStore
 
     if args.paper not in PAPERS:
@@ -50,14 +54,20 @@ def run(args: argparse.Namespace, screen: Screen) -> dict[str, Any]:
             raise BadInput(f"no figure {number!r} of {args.paper} here: there are {', '.join(paper.figures)}")
     store = ImageStore(args.store)
     test = ImageStore(args.test) if args.test is not None else None
-    numbers = args.figure or [number for number in paper.figures if test is not None or number not in paper.judged]
+    if (args.positives is None) != (args.negatives is None):
+        raise BadInput("--positives and --negatives go together: pictures of a concept, and others")
+    concept = (ImageStore(args.positives), ImageStore(args.negatives)) if args.positives is not None else None
+    left_out = {*(paper.judged if test is None else ()), *(paper.of_concepts if concept is None else ())}
+    numbers = args.figure or [number for number in paper.figures if number not in left_out]
     if test is None and any(number in paper.judged for number in numbers):
         raise BadInput(f"figures {', '.join(paper.judged)} judge features on other pictures: give --test STORE")
+    if concept is None and any(number in paper.of_concepts for number in numbers):
+        raise BadInput(f"figures {', '.join(paper.of_concepts)} judge units on a concept: give --positives and --negatives")
     if any(number in paper.of_pictures for number in numbers):
         _check_enough(store)
     out = args.out or Path("reproduced") / f"{args.paper}-{args.size}"
     begun = time.monotonic()
-    found = _figures(paper, numbers, store, test, args, out, screen)
+    found = _figures(paper, numbers, Stages(paper.stages, out, store, test, args.size, screen, tuple(args.set), concept))
     seconds = time.monotonic() - begun
     path = _write(paper, found, store, args.size, seconds, out)
     return {
@@ -78,16 +88,11 @@ def _check_enough(store: ImageStore) -> None:
 def _figures(
     paper: Paper,
     numbers: list[str],
-    store: ImageStore,
-    test: ImageStore | None,
-    args: argparse.Namespace,
-    out: Path,
-    screen: Screen,
+    stages: Stages,
 ) -> list[Finding]:
     from striate.app.reproduce.krizhevsky2009 import Pictures
-    from striate.app.reproduce.stages import Stages
 
-    stages = Stages(paper.stages, out, store, test, args.size, screen, tuple(args.set))
+    store, screen = stages.store, stages.screen
     pictures = None
     found = []
     for number in numbers:
@@ -97,7 +102,7 @@ def _figures(
                 pictures = Pictures.of(store)
             finding = paper.of_pictures[number](pictures)
         else:
-            finding = {**paper.of_models, **paper.judged}[number](stages)
+            finding = {**paper.of_models, **paper.judged, **paper.of_concepts}[number](stages)
         screen.say(f"figure {number}: {'agrees' if finding.agrees else 'DOES NOT AGREE'}: {finding.ours}")
         found.append(finding)
     return found

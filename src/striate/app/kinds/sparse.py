@@ -65,7 +65,13 @@ def build_sparse(prepared: Prepared, resumed: Parts | None) -> Subject:
 
 def net_spec(group: SparseGroup, shape: tuple[int, int, int]) -> NetSpec:
     """A recipe's network for pictures of a shape."""
-    return NetSpec(shape, tuple(StageSpec(**stage.model_dump()) for stage in group.stages), group.input_norm)
+    left_out: dict[str, int] = {}
+    if "pool" in group.without:
+        left_out |= {"pool": 1, "pool_stride": 1, "pool_pad": 0, "pool_maps": 1}
+    if "norm" in group.without:
+        left_out |= {"norm": 0}
+    stages = [StageSpec(**{**stage.model_dump(), **left_out}) for stage in group.stages[: group.first]]
+    return NetSpec(shape, tuple(stages), group.input_norm)
 
 
 def sparse_settings(recipe: Recipe, total_steps: int) -> SparseSettings:

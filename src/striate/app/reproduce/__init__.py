@@ -9,6 +9,9 @@ from striate.app.reproduce.krizhevsky2009_models import FIGURES as _MODELS
 from striate.app.reproduce.krizhevsky2012 import JUDGED as _NETS_JUDGED
 from striate.app.reproduce.krizhevsky2012 import OF_MODELS as _NETS
 from striate.app.reproduce.krizhevsky2012 import STAGES as _NET_STAGES
+from striate.app.reproduce.le2012 import OF_CONCEPTS as _CONCEPTS
+from striate.app.reproduce.le2012 import OF_MODELS as _NETWORK
+from striate.app.reproduce.le2012 import STAGES as _NETWORK_STAGES
 
 PAPERS = {
     "krizhevsky2009": Paper(
@@ -24,5 +27,13 @@ PAPERS = {
         of_models=_NETS,
         judged=_NETS_JUDGED,
         stages=_NET_STAGES,
+    ),
+    "le2012": Paper(
+        "Building High-level Features Using Large Scale Unsupervised Learning (Le et al. 2012), redrawn",
+        of_pictures={},
+        of_models=_NETWORK,
+        judged={},
+        stages=_NETWORK_STAGES,
+        of_concepts=_CONCEPTS,
     ),
 }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from striate.show import Figure
@@ -38,6 +38,7 @@ class Paper:
         of_models: from trainings.
         judged: from trainings and labelled pictures to judge on.
         stages: the trainings, by name.
+        of_concepts: from trainings and pictures of a concept and others.
     """
 
     title: str
@@ -45,9 +46,10 @@ class Paper:
     of_models: Mapping[str, Callable[[Any], Finding]]
     judged: Mapping[str, Callable[[Any], Finding]]
     stages: Mapping[str, Any]
+    of_concepts: Mapping[str, Callable[[Any], Finding]] = field(default_factory=dict)
 
     @property
     def figures(self) -> list[str]:
         """Numbers of all figures, in order."""
-        numbers = [*self.of_pictures, *self.of_models, *self.judged]
+        numbers = [*self.of_pictures, *self.of_models, *self.judged, *self.of_concepts]
         return sorted(numbers, key=lambda number: tuple(int(part) for part in number.split(".")))

@@ -58,6 +58,7 @@ class Stages:
         size: a recipe size, or `cpu` for the recipes as they stand.
         screen: where to speak.
         overrides: applied to every training, `key=value`.
+        concept: pictures of a concept and others, where units are judged on them.
     """
 
     def __init__(
@@ -69,7 +70,9 @@ class Stages:
         size: str,
         screen: Screen,
         overrides: tuple[str, ...] = (),
+        concept: tuple[ImageStore, ImageStore] | None = None,
     ) -> None:
+        self.concept = concept
         self.store, self.test, self.size, self.screen = store, test, size, screen
         self._stages, self._folder, self._overrides = stages, folder, overrides
         self._done: dict[str, Path] = {}

@@ -10,6 +10,7 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import hostile
@@ -152,3 +153,20 @@ def test_a_signal_stops_with_130_and_says_how_to_go_on(tmp_path: Path, number: i
 def test_help_shows_an_example_that_works(tmp_path: Path) -> None:
     text = striate("import", "--help").stdout
     assert "example: striate import ~/Pictures pictures --size 64" in text
+
+
+def test_some_of_a_source_are_taken_and_treated_alike(tmp_path: Path) -> None:
+    """Pictures 3 to 8 of ten; treated ones are the same again from another import, one by one, and of one contrast."""
+    folder = folder_of(tmp_path / "in", 10)
+    whole, part = tmp_path / "whole", tmp_path / "part"
+    options = ("--size", "32", "--mode", "grey", "--treat", "7", "--json")
+    everything = json.loads(striate("import", folder, whole, *options).stdout)
+    taken = json.loads(striate("import", folder, part, *options, "--skip", "3", "--limit", "5").stdout)
+    assert everything["seen"] == 10 and taken["seen"] == taken["kept"] == 5
+    assert np.array_equal(ImageStore(part)[:], ImageStore(whole)[3:8])
+    plain = tmp_path / "plain"
+    assert striate("import", folder, plain, "--size", "32", "--mode", "grey").returncode == 0
+    assert not np.array_equal(ImageStore(plain)[:], ImageStore(whole)[:])
+    means = ImageStore(whole)[:].reshape(10, -1).mean(axis=1)
+    assert np.abs(means - 128).max() < 6
+    assert_one_line(striate("import", folder, tmp_path / "bad", "--treat", "7"), 2, "--mode grey")

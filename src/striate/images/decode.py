@@ -49,6 +49,7 @@ class Target:
         min_side: pictures with a shorter side below this many pixels (or below the target's, if that is less) are
             rejected: they hold nothing to see.
         quality: also encode each as JPEG of this quality; None: pixels only.
+        treat: seed of a random treatment that all pictures are given (`striate.images.treatment`); None: none.
     """
 
     shape: tuple[int, int, int]
@@ -56,6 +57,7 @@ class Target:
     max_pixels: int = 100_000_000
     min_side: int = 8
     quality: int | None = None
+    treat: int | None = None
 
 
 def decode(data: bytes | Path | np.ndarray, target: Target) -> np.ndarray:

@@ -65,6 +65,8 @@ def import_images(
     min_side: int = 8,
     name: str | None = None,
     quality: int | None = None,
+    treat: int | None = None,
+    skip: int = 0,
     commit_every: int = _COMMIT_ROWS,
     progress: Progress | None = None,
 ) -> ImportCounts:
@@ -84,6 +86,8 @@ def import_images(
         min_side: pictures with a shorter side below this many pixels are rejected.
         name: what the source is called in the store; by default its path.
         quality: keep pictures as JPEG of this quality, rather than raw.
+        treat: seed of a random treatment that makes all pictures alike but for what they show (`Treatment`): grey, square.
+        skip: leave out so many pictures of the source first.
         commit_every: pictures after which everything so far is made to survive a kill; it happens every 5 seconds, and
             every 128 MiB of pixels, besides.
         progress: called with the number of pictures done since the last call.
@@ -94,17 +98,21 @@ def import_images(
     """
     if limit is not None and limit < 1:
         raise BadInput(f"--limit must be at least 1, found {limit}")
+    if skip < 0:
+        raise BadInput(f"--skip cannot be negative, found {skip}")
     opened = open_source(source, SourceOptions(every, tiny_order)) if isinstance(source, str | Path) else source
     name = name or (str(Path(source).resolve()) if isinstance(source, str | Path) else "memory")
     if quality is not None and not 1 <= quality <= 100:
         raise BadInput(f"--jpeg is a quality from 1 to 100, found {quality}")
-    target = Target(_shape(opened, size, mode, Path(store)), fit, max_pixels, min_side, quality)
+    target = Target(_shape(opened, size, mode, Path(store)), fit, max_pixels, min_side, quality, treat)
+    if treat is not None and (target.shape[0] != 1 or target.shape[1] != target.shape[2]):
+        raise BadInput(f"--treat makes square grey pictures, not {target.shape}: give --mode grey and one --size")
     with StoreWriter(store, target.shape, quality=quality) as writer:
         before = writer.counts(name).kept
         for class_name in opened.class_names:
             writer.label_of(class_name)
-        items = _unrepeated(itertools.islice(opened, limit) if limit is not None else iter(opened))
-        if opened.natural_shape == target.shape:
+        items = _unrepeated(itertools.islice(opened, skip, None if limit is None else skip + limit))
+        if opened.natural_shape == target.shape and treat is None:
             # Nothing to decode: handing arrays to other processes costs more than it saves.
             workers = 1
         decoded = _decode(items, writer, name, target, workers, progress or (lambda done: None))

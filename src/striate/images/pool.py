@@ -27,6 +27,7 @@ from striate.errors import StriateError
 from striate.images.decode import Target, decode, own_limits
 from striate.images.items import Item, Rejected
 from striate.images.jpeg import encode_jpeg
+from striate.images.treatment import Treatment
 
 Data = bytes | Path | np.ndarray | Rejected
 
@@ -56,7 +57,7 @@ def decode_all(data: list[Data], target: Target) -> Decoded:
             try:
                 if isinstance(one, Rejected):
                     raise one
-                block[kept] = decode(one, target)
+                block[kept] = _treated(decode(one, target), target)
                 notes.append((True, hashlib.sha256(block[kept]).hexdigest()))
                 kept += 1
             except Rejected as reason:
@@ -64,6 +65,14 @@ def decode_all(data: list[Data], target: Target) -> Decoded:
     if target.quality is None:
         return Decoded(block[:kept], notes)
     return Decoded(block[:kept], notes, [encode_jpeg(picture, target.quality) for picture in block[:kept]])
+
+
+def _treated(picture: np.ndarray, target: Target) -> np.ndarray:
+    """The picture, or what its treatment makes of it; its own pixels name the draws, so that a copy becomes a copy."""
+    if target.treat is None:
+        return picture
+    number = int.from_bytes(hashlib.sha256(picture.tobytes()).digest()[:7], "big")
+    return Treatment(size=target.shape[1], seed=target.treat).apply(picture, number)
 
 
 def decoded_chunks(chunks: Iterator[list[Item]], target: Target, processes: int) -> Iterator[tuple[list[Item], Decoded]]:

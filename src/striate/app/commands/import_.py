@@ -27,6 +27,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--fit", choices=["crop", "stretch"], default="crop", help="centre crop, or ignore the aspect ratio")
     parser.add_argument("--mode", choices=["rgb", "grey"], help="default: rgb, or what the source's arrays are")
     parser.add_argument("--limit", type=int, help="stop after this many pictures of the source")
+    parser.add_argument("--skip", type=int, default=0, help="leave out so many pictures of the source first")
+    parser.add_argument(
+        "--treat",
+        metavar="SEED",
+        type=int,
+        help="shift, scale, blur and encode all pictures alike (--mode grey): docs/sparse.md",
+    )
     parser.add_argument("--workers", type=int, help="processes that decode (default: one a core)")
     parser.add_argument("--every", type=int, default=1, help="videos: one frame in this many; 0: the middle frame of each file")
     parser.add_argument(
@@ -67,6 +74,8 @@ def run(args: argparse.Namespace, screen: Screen) -> dict[str, Any]:
                 max_pixels=args.max_pixels,
                 min_side=args.min_side,
                 quality=args.jpeg,
+                treat=args.treat,
+                skip=args.skip,
                 progress=task.advance,
             )
     except KeyboardInterrupt:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -194,3 +197,33 @@ def test_labels_that_are_no_classes_are_refused(tmp_path: Path) -> None:
         done = striate("train", recipe, f"data.store={tmp_path / name}", "--run", tmp_path / "run")
         assert done.returncode == 2, done.stderr
         assert said in done.stderr
+
+
+def processes(*arguments: object) -> subprocess.CompletedProcess[str]:
+    """The same command in two processes, as torchrun starts them; without the dashes it takes --run for its own."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "--", "striate"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.run(
+        [*command, *map(str, arguments)], capture_output=True, text=True, check=False, timeout=300, env=environment
+    )
+
+
+def test_two_processes_train_the_run_that_one_trains(tmp_path: Path) -> None:
+    """From the command line, dropout, crops and a held-out error included; one run directory, one result."""
+    store = small_store(tmp_path / "store", 200)
+    text = RECIPE.replace("epochs: 20", "epochs: 2").replace("net: 80sec", "net: small, switches: {units: 16}")
+    recipe = recipe_file(tmp_path, text)
+    common = ("train", recipe, f"data.store={store}", "train.validation=0.2", "--json", "--run")
+    one, two = tmp_path / "one", tmp_path / "two"
+    alone = striate(*common, one)
+    assert alone.returncode == 0, alone.stderr
+    shared = processes(*common, two)
+    assert shared.returncode == 0, shared.stderr
+    expected, found = (json.loads(done.stdout) for done in (alone, shared))
+    assert found["steps"] == expected["steps"] and found["run"] == str(two)
+    assert found["loss"] == pytest.approx(expected["loss"], rel=1e-4)
+    states = [load_file(run / "encoder.safetensors") for run in (one, two)]
+    for name, tensor in states[0].items():
+        torch.testing.assert_close(states[1][name], tensor, rtol=1e-3, atol=1e-5)
+    uneven = processes(*common, tmp_path / "three", "train.batch_size=5")
+    assert uneven.returncode != 0 and "cannot be shared evenly by 2" in uneven.stderr

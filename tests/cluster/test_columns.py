@@ -12,7 +12,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from striate.cluster.columns import ColumnProcess
-from striate.cluster.parallel import average, own_share
+from striate.cluster.parallel import Share, average
 from striate.draws import Draws
 from striate.errors import BadInput
 from striate.models.convnet import ConvNet, named_net
@@ -59,19 +59,13 @@ def _enter(rank: int, port: int, what: str, out: Path) -> None:
         if whole is not None:
             torch.save(whole, out)
     else:
-        made = learner(ConvNet(spec(), Draws(0)), combine=average)
-        made._masks = lambda count: _shared_masks(made, rank)  # type: ignore[method-assign]
+        made = learner(ConvNet(spec(), Draws(0)), combine=average, part=(rank, 2))
         for step in range(_STEPS):
-            made.step(own_share(batch(step)))
+            whole_batch, own = batch(step), Share(rank, 2).part(4)
+            made.step(Crops(whole_batch.pixels[own], whole_batch.shift[own], whole_batch.labels[own]))
         if rank == 0:
             torch.save(dict(made.parameters()), out)
     dist.destroy_process_group()
-
-
-def _shared_masks(made: ConvnetLearner, rank: int) -> dict[str, Tensor]:
-    """The whole batch's masks, of which this process takes its rows."""
-    whole = ConvnetLearner._masks(made, 4)
-    return {name: mask[2 * rank : 2 * rank + 2] for name, mask in whole.items()}
 
 
 def _run(what: str, out: Path) -> dict[str, Tensor]:
@@ -101,8 +95,7 @@ def test_two_processes_train_the_net_that_one_trains(what: str, tmp_path: Path) 
         assert float((found[name] - tensor).norm()) < 1e-4 * moved + 1e-7 * float(tensor.norm()), name
 
 
-def test_a_batch_that_cannot_be_shared_evenly_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dist, "get_world_size", lambda: 3)
-    monkeypatch.setattr(dist, "get_rank", lambda: 0)
+def test_a_batch_that_cannot_be_shared_evenly_is_refused() -> None:
+    assert Share(2, 4).part(8) == slice(4, 6)
     with pytest.raises(BadInput, match="cannot be shared evenly by 3"):
-        own_share(batch(0))
+        Share(0, 3).part(4)

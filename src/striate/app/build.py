@@ -15,6 +15,7 @@ from striate.app.kinds import KINDS, Prepared, Subject
 from striate.app.kinds.kind import Say
 from striate.app.load import Parts, TrainedModel, load_model
 from striate.app.recipe import NetGroup, Recipe
+from striate.cluster.parallel import Share
 from striate.compute import choose_device
 from striate.errors import BadInput
 from striate.images import ImageStore
@@ -36,6 +37,7 @@ class Experiment:
     loop: LoopSettings
     device: torch.device
     streamed: bool
+    share: Share
 
 
 @dataclass(frozen=True)
@@ -47,15 +49,19 @@ class Resumed:
     streamed: bool
 
 
-def build(recipe: Recipe, say: Say, resumed: Resumed | None = None) -> Experiment:
-    """Build an experiment, anew or as a resumed run had it.
+def build(recipe: Recipe, say: Say, resumed: Resumed | None = None, share: Share | None = None) -> Experiment:
+    """Build an experiment, anew or as a resumed run had it; for one process, or for one of several that share its batches.
 
     Raises:
         BadInput: no store, an empty one, or settings that do not fit its pictures.
     """
     store = open_store(recipe)
     device = choose_device(recipe.device)
-    kind = KINDS[recipe.model.kind]
+    kind, share = KINDS[recipe.model.kind], share or Share()
+    if share.count > 1:
+        if not kind.shared:
+            raise BadInput(f"model.kind={recipe.model.kind} is trained by one process; {share.count} were started")
+        share.part(recipe.train.batch_size)
     if kind.on_pictures and recipe.preprocess.kind != "mean":
         raise BadInput(
             f"{recipe.model.kind} takes levels less the mean: set preprocess.kind=mean, not {recipe.preprocess.kind}"
@@ -89,6 +95,7 @@ def build(recipe: Recipe, say: Say, resumed: Resumed | None = None) -> Experimen
         device,
         total_steps,
         say,
+        share,
     )
     subject = kind.build(prepared, resumed.model.parts if resumed else None)
     loop = LoopSettings(
@@ -98,7 +105,7 @@ def build(recipe: Recipe, say: Say, resumed: Resumed | None = None) -> Experimen
         snapshot_steps(total_steps, recipe.train.snapshots),
     )
     batches = Batches(subject.rows, recipe.train.batch_size, recipe.seed, device)
-    return Experiment(recipe, store, preprocessor, subject, batches, loop, device, streamed)
+    return Experiment(recipe, store, preprocessor, subject, batches, loop, device, streamed, share)
 
 
 def _below(recipe: Recipe, store: ImageStore, resumed: Resumed | None) -> TrainedModel | None:

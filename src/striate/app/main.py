@@ -109,6 +109,9 @@ def _run(module: ModuleType, options: argparse.Namespace, requests: StopRequests
     screen = Screen(to_stderr=options.json, check=requests.check)
     try:
         result = module.run(options, screen)
+        if os.environ.get("RANK", "0") != "0":
+            # One of the processes that torchrun started speaks for all.
+            return 0
         if options.json:
             sys.stdout.write(json.dumps(result) + "\n")
         else:

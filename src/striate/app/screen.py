@@ -79,14 +79,15 @@ class Screen:
 
     Args:
         to_stderr: whether that is so.
+        quiet: say nothing at all.
         check: called whenever work reports its progress; raises if the work is to stop.
     """
 
-    def __init__(self, *, to_stderr: bool = False, check: Callable[[], None] = lambda: None) -> None:
-        self._check = check
+    def __init__(self, *, to_stderr: bool = False, quiet: bool = False, check: Callable[[], None] = lambda: None) -> None:
+        self.check = check
         # Without emoji: a path with `:cat:` in it is printed as it is.
-        self.console = Console(stderr=to_stderr, highlight=False, soft_wrap=True, emoji=False)
-        self._errors = Console(stderr=True, highlight=False, soft_wrap=True, emoji=False)
+        self.console = Console(stderr=to_stderr, quiet=quiet, highlight=False, soft_wrap=True, emoji=False)
+        self._errors = Console(stderr=True, quiet=quiet, highlight=False, soft_wrap=True, emoji=False)
 
     def say(self, message: RenderableType) -> None:
         """Print text (as it is, no markup) or anything rich can draw."""
@@ -100,7 +101,7 @@ class Screen:
     def progress(self, description: str, total: float | None, unit: str) -> Iterator[Task]:
         """A task to advance while the work runs."""
         if not self.console.is_terminal:
-            yield Task(self.console, description, total, unit, None, self._check)
+            yield Task(self.console, description, total, unit, None, self.check)
             return
         columns = (
             TextColumn("{task.description}"),
@@ -110,4 +111,4 @@ class Screen:
             TextColumn("{task.fields[note]}", markup=False),
         )
         with Progress(*columns, console=self.console, transient=True) as bar:
-            yield Task(self.console, description, total, unit, bar, self._check)
+            yield Task(self.console, description, total, unit, bar, self.check)

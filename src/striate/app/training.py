@@ -21,6 +21,7 @@ from striate.app.load import load_model, save_model
 from striate.app.recipe import Recipe, check_recipe
 from striate.app.screen import Screen, Task
 from striate.app.yaml import dump_yaml, read_yaml
+from striate.cluster.parallel import Share, any_process
 from striate.compute import keep_memory
 from striate.errors import BadInput, Interrupted, StriateError
 from striate.files import full_disk, is_full_disk
@@ -36,7 +37,7 @@ _SNAPSHOT_FILTERS = 400
 _SHOWN = {"reconstruction_error": "error", "loss": "loss", "error": "error", "hidden_activity": "active"}
 
 
-def new_run(recipe: Recipe, path: Path, screen: Screen, init: Path | None = None) -> dict[str, Any]:
+def new_run(recipe: Recipe, path: Path, screen: Screen, init: Path | None = None, share: Share | None = None) -> dict[str, Any]:
     """Train a recipe into a new run directory; returns the last metrics and where things are.
 
     Raises:
@@ -45,7 +46,7 @@ def new_run(recipe: Recipe, path: Path, screen: Screen, init: Path | None = None
     """
     if (path / "run.json").exists():
         raise BadInput(f"{path} holds a run already: resume it with `striate resume {path}`, or name another with --run")
-    experiment = build(recipe, screen.say)
+    experiment = build(recipe, screen.say, share=share)
     if init is not None:
         _take_weights(experiment, init)
     run = Run(path, recipe.train.keep)
@@ -65,13 +66,14 @@ def new_run(recipe: Recipe, path: Path, screen: Screen, init: Path | None = None
     return _train(experiment, run, screen)
 
 
-def resume_run(path: Path, screen: Screen, store: Path | None = None) -> dict[str, Any]:
+def resume_run(path: Path, screen: Screen, store: Path | None = None, share: Share | None = None) -> dict[str, Any]:
     """Go on with a run exactly where it was.
 
     Args:
         path: the run directory.
         screen: where to speak.
         store: where the run's pictures are now, if they were moved.
+        share: this process's place, where several train it.
 
     Raises:
         BadInput: no run is there, or its pictures are not the ones it began with.
@@ -88,7 +90,7 @@ def resume_run(path: Path, screen: Screen, store: Path | None = None) -> dict[st
         )
     preprocessor = Preprocessor.restore(read_json(path / "preprocessor.json"), load_file(path / "preprocessor.safetensors"))
     # Its numbers come from the checkpoint; the model gives the shapes without training a patch model for the start again.
-    experiment = build(recipe, screen.say, Resumed(load_model(path), preprocessor, described["streamed"]))
+    experiment = build(recipe, screen.say, Resumed(load_model(path), preprocessor, described["streamed"]), share)
     return _train(experiment, Run(path, recipe.train.keep), screen)
 
 
@@ -171,12 +173,15 @@ def _hooks(experiment: Experiment, run: Run, screen: Screen, task: Task, stop: d
         task.advance((step - seen) * size, **shown)
         seen = step
 
+    def stopped() -> bool:
+        return any_process(stop["asked"], experiment.device) if experiment.share.count > 1 else stop["asked"]
+
     return Hooks(
         resumed=resumed,
         progress=progress,
         snapshot=lambda step: _snapshot(experiment, run, step),
         saved=lambda: _save_model(experiment, run),
-        stop=lambda: stop["asked"],
+        stop=stopped,
     )
 
 
@@ -233,6 +238,7 @@ def _headline(experiment: Experiment) -> str:
         f"{len(experiment.subject.rows):,} rows, {train_group.epochs:g} epochs = {experiment.loop.total_steps:,} steps of "
         f"{train_group.batch_size}, {experiment.device} in {_dtype_name(experiment)}, {torch.get_num_threads()} threads"
         f"{', streamed from disk' if experiment.streamed else ''}"
+        f"{f', {experiment.share.count} processes' if experiment.share.count > 1 else ''}"
     )
 
 

@@ -69,6 +69,7 @@ class ConvnetLearner:
         held_out: every so many steps, batches of crops that are looked at and not learned from; None for no judging.
         plateau: divides the rate by what it is told of them.
         combine: gradients to those of all processes that share a batch (`striate.cluster.parallel`).
+        part: which of how many equal parts of each batch it sees: dropout is drawn for the whole batch.
     """
 
     def __init__(
@@ -83,11 +84,12 @@ class ConvnetLearner:
         held_out: Callable[[], Sequence[Crops]] | None = None,
         plateau: Plateau | None = None,
         combine: Callable[[list[Tensor]], list[Tensor]] | None = None,
+        part: tuple[int, int] = (0, 1),
     ) -> None:
         self.net, self.settings, self.schedule, self.dtype, self.step_number = net, settings, schedule, dtype, 0
         self.device = next(net.parameters()).device
         self.mean = mean.to(self.device)
-        self._combine = combine
+        self._combine, self._part = combine, part
         self._draws, self._held_out, self.plateau = Draws(seed, purpose="dropout/"), held_out, plateau
         self._check_layers()
         self._descent = Descent(self._treated(), settings.rate_inside)
@@ -171,8 +173,11 @@ class ConvnetLearner:
         if self._held_out is not None and self.step_number % self.settings.steps_per_epoch == 0:
             self._judge(self._held_out())
         error = (logits.detach().argmax(dim=1) != batch.labels).float().mean()
+        told = loss.detach()
+        if self._combine is not None:
+            told, error = self._combine([told, error])
         self._count(error)
-        return {"loss": loss.detach(), "error": error}
+        return {"loss": told, "error": error}
 
     def _count(self, error: Tensor) -> None:
         if self.settings.until_error is None:
@@ -219,9 +224,10 @@ class ConvnetLearner:
     def _masks(self, count: int) -> dict[str, Tensor]:
         draws = self._draws.at(self.step_number)
         shares = {layer.name: layer.share for layer in self.net.spec.layers if isinstance(layer, Dropout)}
+        own, parts = self._part
         return {
-            name: (draws.uniform(name, shape, self.device) >= shares[name]).to(self.dtype)
-            for name, shape in self.net.mask_shapes(count).items()
+            name: (draws.uniform(name, shape, self.device) >= shares[name])[own * count : (own + 1) * count].to(self.dtype)
+            for name, shape in self.net.mask_shapes(parts * count).items()
         }
 
     def _follow(self) -> None:

@@ -26,9 +26,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace, screen: Screen) -> dict[str, Any]:
     """Train on; the result is train's."""
+    from striate.app.together import together
     from striate.app.training import resume_run
 
-    return resume_run(args.run, screen, args.store)
+    with together(args.run, screen) as place:
+        return resume_run(place.run, place.screen, args.store, place.share)
 
 
 def show(result: dict[str, Any], screen: Screen) -> None:

@@ -40,9 +40,11 @@ def run(args: argparse.Namespace, screen: Screen) -> dict[str, Any]:
     recipe = load_recipe(find_recipe(args.recipe), args.overrides, args.size)
     if args.dry_run:
         return {"recipe": recipe.model_dump(mode="json")}
+    from striate.app.together import together
     from striate.app.training import new_run
 
-    return new_run(recipe, args.run or Path("runs") / recipe.name, screen, args.init)
+    with together(args.run or Path("runs") / recipe.name, screen) as place:
+        return new_run(recipe, place.run, place.screen, args.init, place.share)
 
 
 def show(result: dict[str, Any], screen: Screen) -> None:

@@ -15,6 +15,6 @@ KINDS = {
     "patch-rbms": Kind(build_patches, on_activities=False),
     "net": Kind(build_net, on_activities=False),
     "autoencoder": Kind(build_autoencoder, on_activities=False),
-    "convnet": Kind(build_convnet, on_activities=False, on_pictures=True),
+    "convnet": Kind(build_convnet, on_activities=False, on_pictures=True, shared=True),
     "sparse": Kind(build_sparse, on_activities=False),
 }

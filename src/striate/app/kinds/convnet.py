@@ -16,6 +16,7 @@ from striate.app.kinds.kind import Prepared, Subject, schedule_settings
 from striate.app.kinds.labels import split_labelled
 from striate.app.load import Parts, load_model
 from striate.app.recipe import ConvnetGroup, Recipe
+from striate.cluster.parallel import SharedRows, average
 from striate.compute import choose_dtype
 from striate.draws import Draws
 from striate.errors import BadInput
@@ -65,10 +66,12 @@ def build_convnet(prepared: Prepared, resumed: Parts | None) -> Subject:
         dtype=choose_dtype(train.dtype, prepared.device),
         held_out=_judged(prepared, held, cropper.shape[1]) if len(held) else None,
         plateau=_plateau(recipe, len(held)),
+        combine=average if prepared.share.count > 1 else None,
+        part=(prepared.share.rank, prepared.share.count),
     )
     return Subject(
         learner,
-        rows,
+        rows if prepared.share.count == 1 else SharedRows(rows, prepared.share),
         parts=lambda: Parts(convnet=replace(start, state=_on_cpu(learner.parameters()))),
         filters=lambda: learner.parameters()[_first_key(start)],
         weights=lambda: dict(net.named_parameters()),

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from striate.app.load import Parts
 from striate.app.recipe import Recipe, TrainGroup
+from striate.cluster.parallel import Share
 from striate.preprocess import Preprocessor
 from striate.preprocess.patches import Pictures
 from striate.train import ScheduleSettings
@@ -36,6 +37,7 @@ class Prepared:
         device: where to train.
         total_steps: of the whole run.
         say: told what is being done.
+        share: this process's place among those that share batches.
     """
 
     recipe: Recipe
@@ -49,6 +51,7 @@ class Prepared:
     device: torch.device
     total_steps: int
     say: Say
+    share: Share
 
 
 class DtypedLearner(Learner[Any], Protocol):
@@ -88,11 +91,13 @@ class Kind:
         build: makes a subject; given the parts of a run that is resumed, with their shapes.
         on_activities: whether its rows are activities of the layers below it, or the pictures all the same.
         on_pictures: whether it takes pictures as they are, and needs no rows.
+        shared: whether several processes can train it.
     """
 
     build: Callable[[Prepared, Parts | None], Subject]
     on_activities: bool
     on_pictures: bool = False
+    shared: bool = False
 
 
 def schedule_settings(group: TrainGroup) -> ScheduleSettings:

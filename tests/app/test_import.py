@@ -170,3 +170,13 @@ def test_some_of_a_source_are_taken_and_treated_alike(tmp_path: Path) -> None:
     means = ImageStore(whole)[:].reshape(10, -1).mean(axis=1)
     assert np.abs(means - 128).max() < 6
     assert_one_line(striate("import", folder, tmp_path / "bad", "--treat", "7"), 2, "--mode grey")
+
+
+def test_a_class_folder_without_pictures_is_named(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    for name in ("cats", "dogs"):
+        folder_of(tmp_path / "in" / name, 3)
+    (tmp_path / "in" / "birds").mkdir()
+    done = striate("import", tmp_path / "in", tmp_path / "s", "--json")
+    assert done.returncode == 0 and "class folder 'birds' holds no file" in done.stderr
+    assert "dogs" not in done.stderr

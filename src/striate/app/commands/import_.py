@@ -92,7 +92,16 @@ def run(args: argparse.Namespace, screen: Screen) -> dict[str, Any]:
             f"none of the {counts.seen} files of {args.source} could be used ({listed}): "
             f"{args.store / 'rejected.parquet'} names them"
         )
+    for name in _empty_classes(args.source):
+        screen.warn(f"class folder {name!r} holds no file: no picture will have its label")
     return {**dataclasses.asdict(counts), "reasons": reasons, "store": str(args.store)}
+
+
+def _empty_classes(source: Path) -> list[str]:
+    """Folders without a file, beside others that have some."""
+    folders = sorted(one for one in source.iterdir() if one.is_dir()) if source.is_dir() else []
+    empty = [one.name for one in folders if not any(file.is_file() for file in one.rglob("*"))]
+    return empty if len(empty) < len(folders) else []
 
 
 def show(result: dict[str, Any], screen: Screen) -> None:

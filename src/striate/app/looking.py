@@ -255,13 +255,21 @@ def _data_section(looked: Looked, pictures: np.ndarray) -> Section:
     if looked.model.parts.net is None and looked.model.parts.convnet is None:
         caption = "Pictures, and beneath each what the model rebuilds from its hidden layer."
         figures.insert(0, Figure(caption, reconstructions(looked, pictures[:_PAIRS]), pixelated=True))
-    dead, always = int((activity < 1e-3).sum()), int((activity > 0.99).sum())
-    text = f"{dead} of {len(activity):,} units are nearly always off (below 0.001), {always} nearly always on (above 0.99)."
+    text = _idle_in_words(looked.model, activity)
     spectrum = looked.model.preprocessor.spectrum
     if spectrum is not None:
         deleted = looked.model.preprocessor.settings.delete
         figures.append(Figure("Variance of the data along its principal directions.", draw.spectrum(spectrum.numpy(), deleted)))
     return Section("Pictures and activities", text, figures)
+
+
+def _idle_in_words(model: TrainedModel, activity: np.ndarray) -> str:
+    if model.parts.sparse is not None:
+        # Pooled activities are no probabilities; the root's floor is what a silent pool answers.
+        floor = 1.01 * model.parts.sparse.pool_floor**0.5
+        return f"{int((activity < floor).sum())} of {len(activity):,} pools of the highest stage are silent."
+    dead, always = int((activity < 1e-3).sum()), int((activity > 0.99).sum())
+    return f"{dead} of {len(activity):,} units are nearly always off (below 0.001), {always} nearly always on (above 0.99)."
 
 
 def _learning_section(looked: Looked, metrics: list[dict[str, Any]]) -> Section:

@@ -22,6 +22,8 @@ from striate.train.checkpoint import write_text
 
 # As many as the paper shows.
 _TOP = 48
+# Moments of the ascent.
+_SHOWN = 8
 
 
 def write_page(
@@ -62,13 +64,17 @@ def write_page(
         lines = {name: (one[kind].at, one[kind].mean, one[kind].low, one[kind].high) for name, one in curves.items()}
         drawn[f"neuron-{kind.replace(' ', '-')}"] = draw.banded(lines, kind, "answer, of the picture as it is")
     if stimulus is not None:
-        drawn["neuron-stimulus"] = png_bytes(contact_sheet(_as_pictures(model, [stimulus.row]), 1))
+        drawn["neuron-stimulus"] = png_bytes(contact_sheet(_as_pictures(model, _some(stimulus.frames)), _SHOWN))
         (figures / "neuron-stimulus.gif").write_bytes(_animation(_as_pictures(model, stimulus.frames)))
     for name, data in drawn.items():
         (figures / f"{name}.png").write_bytes(data)
     page = run / "neurons.html"
     write_text(page, render(_report(model, result, drawn)))
     return page
+
+
+def _some(frames: Sequence[Tensor]) -> list[Tensor]:
+    return [frames[round(at)] for at in np.linspace(0, len(frames) - 1, _SHOWN)]
 
 
 def _as_pictures(model: TrainedModel, rows: Sequence[Tensor]) -> np.ndarray:
@@ -131,10 +137,14 @@ def _report(model: TrainedModel, result: dict[str, Any], drawn: dict[str, bytes]
         text = (
             "By gradient ascent from random pictures, on the sphere of preprocessed pictures' mean norm: the unit answers "
             f"{said['answer']:.3g}; the most any test picture gets is {said['test_most']:.3g}. Starts ended at {ends}. "
-            "The way there: figures/neuron-stimulus.gif."
+            "All of the way: figures/neuron-stimulus.gif."
         )
         sections.append(
-            Section("What it wants", text, [Figure("Its optimal stimulus.", drawn["neuron-stimulus"], pixelated=True)])
+            Section(
+                "What it wants",
+                text,
+                [Figure("The way to its optimal stimulus, the last.", drawn["neuron-stimulus"], pixelated=True, wide=True)],
+            )
         )
     kinds = [name for name in drawn if name.removeprefix("neuron-") in ("shift-right", "shift-down", "scale", "turn")]
     text = "Means over concept pictures that the unit likes, with quartiles; 1: its answer to them as they are; 0: to others."

@@ -62,7 +62,6 @@ class SparseLearner:
     ) -> None:
         self.net, self.settings, self.schedule, self.dtype, self.step_number = net, settings, schedule, dtype, 0
         self._held = [_Held(name, stage, tensor) for name, stage, tensor in _named(net)]
-        self._last: list[Tensor] = []
 
     @property
     def finished(self) -> bool:

@@ -99,6 +99,19 @@ def test_treated_pictures_are_judged_too(trained: Path) -> None:
     assert result["nuisances"]["colour"] == pytest.approx(result["chance"])
 
 
+def test_poses_are_a_curve_too(trained: Path, tmp_path: Path) -> None:
+    """Crosses as they are, and faded ones: the unit answers less to what is further from a cross."""
+    faded = np.concatenate([crosses(20, "g"), (crosses(20, "g") * 0.6 + 40).astype(np.uint8), others(20, "h")])
+    import_images(ArraySource(faded, np.arange(60) // 20, ["0", "30", "90"]), tmp_path / "poses", workers=1)
+    curve = judge(trained, "--poses", tmp_path / "poses")["invariance"]["pose"]
+    assert curve["at"] == [0.0, 30.0, 90.0]
+    assert max(curve["mean"]) == pytest.approx(1) and curve["mean"][2] < 0.5
+    import_images(ArraySource(faded[:20], np.zeros(20, np.int64), ["0"]), tmp_path / "one", workers=1)
+    command = ("--positives", trained / "crosses", "--negatives", trained / "others", "--poses", tmp_path / "one")
+    done = striate("neurons", trained / "run", *command)
+    assert done.returncode == 2 and "one pose" in done.stderr
+
+
 def test_what_cannot_be_judged_is_said(trained: Path) -> None:
     run, good = trained / "run", trained / "others"
     for positives, more, said in (

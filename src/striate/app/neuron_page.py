@@ -61,7 +61,8 @@ def write_page(
         "neuron-top": png_bytes(contact_sheet(pictures[top], 12)),
     }
     for kind in curves["the unit"]:
-        lines = {name: (one[kind].at, one[kind].mean, one[kind].low, one[kind].high) for name, one in curves.items()}
+        there = {name: one[kind] for name, one in curves.items() if kind in one}
+        lines = {name: (one.at, one.mean, one.low, one.high) for name, one in there.items()}
         drawn[f"neuron-{kind.replace(' ', '-')}"] = draw.banded(lines, kind, "answer, of the picture as it is")
     if stimulus is not None:
         drawn["neuron-stimulus"] = png_bytes(contact_sheet(_as_pictures(model, _some(stimulus.frames)), _SHOWN))
@@ -146,7 +147,7 @@ def _report(model: TrainedModel, result: dict[str, Any], drawn: dict[str, bytes]
                 [Figure("The way to its optimal stimulus, the last.", drawn["neuron-stimulus"], pixelated=True, wide=True)],
             )
         )
-    kinds = [name for name in drawn if name.removeprefix("neuron-") in ("shift-right", "shift-down", "scale", "turn")]
+    kinds = [name for name in drawn if name.removeprefix("neuron-") in ("shift-right", "shift-down", "scale", "turn", "pose")]
     text = "Means over concept pictures that the unit likes, with quartiles; 1: its answer to them as they are; 0: to others."
     sections.append(Section("Invariance", text, [Figure(name.removeprefix("neuron-"), drawn[name]) for name in kinds]))
     headline = [(_share(result["held_out"]), "told apart, held out"), (_share(result["chance"]), "by chance")]

@@ -14,14 +14,14 @@ from torch import Tensor
 from striate.app.load import TrainedModel, load_model
 from striate.app.looking import sample_pictures_of
 from striate.app.neuron_page import write_page
-from striate.app.probing import encode_all
+from striate.app.probing import encode_all, labelled
 from striate.app.screen import Screen
 from striate.draws import Draws
 from striate.errors import BadInput
 from striate.images import ImageStore
 from striate.images.treatment import Treatment, treat_all
 from striate.measure.concept import Concept, judge_concept, score_units
-from striate.measure.invariance import Curve, invariance
+from striate.measure.invariance import Curve, by_pose, invariance
 from striate.measure.nuisance import nuisance_accuracies
 from striate.measure.stimulus import Stimulus, optimal_stimulus
 from striate.models.encoder import Encoder
@@ -91,7 +91,33 @@ class Found:
     answers: Tensor
 
 
-def neurons(run: Path, sides: Sides, screen: Screen, layer: str | None = None, seed: int = 0) -> dict[str, Any]:
+def poses_of(store: ImageStore, shape: tuple[int, int, int]) -> tuple[np.ndarray, Tensor]:
+    """Labelled pictures of poses: uint8 (n, c, h, w), and degrees (classes named by numbers) or the labels themselves, (n,).
+
+    Raises:
+        BadInput: pictures of another shape, or of fewer than two poses.
+    """
+    pictures, labels = labelled(store)
+    if pictures.shape[1:] != shape:
+        raise BadInput(f"{store.path} holds pictures {pictures.shape[1:]}, this model takes {shape}: import them at that size")
+    try:
+        degrees = [float(name) for name in store.class_names]
+    except ValueError:
+        degrees = []
+    poses = torch.tensor([degrees[label] if label < len(degrees) else float(label) for label in labels])
+    if len(poses.unique()) < 2:
+        raise BadInput(f"{store.path} holds one pose: import one folder a pose, named by degrees")
+    return pictures, poses
+
+
+def neurons(
+    run: Path,
+    sides: Sides,
+    screen: Screen,
+    layer: str | None = None,
+    seed: int = 0,
+    poses: tuple[np.ndarray, Tensor] | None = None,
+) -> dict[str, Any]:
     """Judge every layer's units, then look closely at the best unit of one; neurons.json, figures and a page go into the run.
 
     Args:
@@ -100,6 +126,7 @@ def neurons(run: Path, sides: Sides, screen: Screen, layer: str | None = None, s
         screen: where to speak.
         layer: whose best unit is looked at; by default the highest layer.
         seed: of halves, permutations and random filters.
+        poses: pictures that show the concept turned out of the plane, and by how much.
 
     Returns:
         What `striate neurons --json` prints.
@@ -144,6 +171,9 @@ def neurons(run: Path, sides: Sides, screen: Screen, layer: str | None = None, s
     if "random network" in baselines:
         result["random_network"] = round(baselines["random network"], 4)
     curves = _curves(encoder, chosen, sides)
+    if poses is not None:
+        answers = encode_all(encoder, poses[0], chosen.layer, screen)[:, concept.unit].float()
+        curves["the unit"]["pose"] = by_pose(answers, poses[1], float(chosen.answers[~sides.positive].mean()))
     result["invariance"] = {kind: {"at": list(one.at), "mean": list(one.mean)} for kind, one in curves["the unit"].items()}
     stimulus = _stimulus(model, chosen, sides, seed)
     if stimulus is not None:

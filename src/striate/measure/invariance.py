@@ -42,6 +42,27 @@ class Curve:
     high: tuple[float, ...]
 
 
+def by_pose(answers: Tensor, poses: Tensor, baseline: float = 0.0) -> Curve:
+    """A unit's curve over poses that pictures come in, as shares of the greatest mean answer of any pose.
+
+    Args:
+        answers: (n,).
+        poses: of each picture, (n,), say degrees out of the plane.
+        baseline: the answer that counts as none.
+    """
+    at = sorted(set(poses.tolist()))
+    parts = [answers[poses == pose].double() - baseline for pose in at]
+    most = max((float(part.mean()) for part in parts), key=abs)
+    whole = most if abs(most) > 1e-12 else 1.0
+    quartiles = [(part / whole).quantile(torch.tensor([0.25, 0.75], dtype=torch.float64)) for part in parts]
+    return Curve(
+        tuple(map(float, at)),
+        tuple(float(part.mean()) / whole for part in parts),
+        tuple(float(low) for low, _ in quartiles),
+        tuple(float(high) for _, high in quartiles),
+    )
+
+
 def transformed(pictures: np.ndarray, kind: str, amount: float) -> np.ndarray:
     """Pictures uint8 (n, c, h, w) shifted, scaled or turned about their middle, by cubic interpolation; mirrored beyond."""
     angle, scale, right, down = 0.0, 1.0, 0.0, 0.0

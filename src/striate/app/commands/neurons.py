@@ -22,6 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--positives", metavar="STORE", type=Path, required=True, help="pictures of the concept")
     parser.add_argument("--negatives", metavar="STORE", type=Path, required=True, help="pictures without it")
     parser.add_argument("--treat", action="store_true", help="shift, scale, blur and encode all pictures alike, in grey")
+    parser.add_argument("--poses", metavar="STORE", type=Path, help="the concept turned out of the plane, one class a pose")
     parser.add_argument("--layer", help="whose best unit to look at; by default the highest layer")
     parser.add_argument("--limit", type=int, help="use at most so many pictures of each side")
     parser.add_argument("--seed", type=int, default=0, help="of the treatment, halves and random filters")
@@ -30,12 +31,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace, screen: Screen) -> dict[str, Any]:
     """Judge the run's units."""
     from striate.app.load import load_model
-    from striate.app.neurons import neurons, two_sides
+    from striate.app.neurons import neurons, poses_of, two_sides
     from striate.images import ImageStore
 
     shape = load_model(args.run).image_shape
     sides = two_sides(ImageStore(args.positives), ImageStore(args.negatives), shape, args.treat, args.limit, args.seed)
-    return neurons(args.run, sides, screen, args.layer, args.seed)
+    poses = poses_of(ImageStore(args.poses), shape) if args.poses is not None else None
+    return neurons(args.run, sides, screen, args.layer, args.seed, poses)
 
 
 def show(result: dict[str, Any], screen: Screen) -> None:

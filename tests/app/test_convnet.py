@@ -208,6 +208,7 @@ def processes(*arguments: object) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.science
 def test_two_processes_train_the_run_that_one_trains(tmp_path: Path) -> None:
     """From the command line, dropout, crops and a held-out error included; one run directory, one result."""
     store = small_store(tmp_path / "store", 200)

@@ -83,6 +83,7 @@ def test_the_convolutional_net_s_figures_are_drawn(place: Path) -> None:
     assert (place / "nets" / "figures" / "figure-4.png").stat().st_size > 5000
 
 
+@pytest.mark.science
 def test_le2012_judges_units_of_a_network_and_its_controls(tmp_path: Path) -> None:
     """Tiny networks on 16x16 pictures: too little for the findings; every number is there, and kept."""
     random = generator(0, "le2012")

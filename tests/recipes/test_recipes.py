@@ -34,8 +34,14 @@ def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return _smooth(tmp_path_factory.mktemp("recipes") / "photographs", 72, 60, quality=90)
 
 
-def _smooth(path: Path, edge: int, count: int, **ways: int) -> Path:
-    noise = generator(0, "recipes").normal(size=(count, 3, edge + 6, edge + 6))
+@pytest.fixture(scope="module")
+def grey(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """As large as the networks of stages take them."""
+    return _smooth(tmp_path_factory.mktemp("recipes") / "grey", 64, 200, channels=1)
+
+
+def _smooth(path: Path, edge: int, count: int, channels: int = 3, **ways: int) -> Path:
+    noise = generator(0, "recipes").normal(size=(count, channels, edge + 6, edge + 6))
     smooth = sum(noise[:, :, i : i + edge, j : j + edge] for i in range(7) for j in range(7))
     levels = np.clip(127 + 12 * smooth, 0, 255).astype(np.uint8)
     labels = np.arange(count) % 10
@@ -83,7 +89,7 @@ def test_every_size_of_a_recipe_is_sound(file: Path) -> None:
 
 @pytest.mark.parametrize(("file", "size"), CASES, ids=[f"{file.relative_to(ROOT)}-{size}" for file, size in CASES])
 def test_a_recipe_runs_three_steps(
-    file: Path, size: str | None, store: Path, photographs: Path, below: Path, tmp_path: Path
+    file: Path, size: str | None, store: Path, photographs: Path, grey: Path, below: Path, tmp_path: Path
 ) -> None:
     """Sizes of data and of starts are cut to what 300 pictures can give; the model and its settings stay."""
     recipe = load_recipe(file, (), size)
@@ -97,6 +103,9 @@ def test_a_recipe_runs_three_steps(
             small += [f"data.store={photographs}", "augment.crop=67", "model.crop=67", "model.switches={units: 64}"]
         else:
             small += ["augment.crop=16", "model.crop=16"]
+    if recipe.model.kind == "sparse":
+        rows = 200
+        small.append(f"data.store={grey}")
     if recipe.preprocess.patch is not None:
         rows = 2 * recipe.train.batch_size
         small.append(f"preprocess.patches={rows}")
@@ -124,4 +133,4 @@ def test_a_recipe_runs_three_steps(
     answer = striate("train", file, *chosen, *small, "--run", tmp_path / "run", "--json")
     assert answer.returncode == 0, answer.stderr
     result = json.loads(answer.stdout)
-    assert result["steps"] == 3 and result["loss" if model.kind in ("net", "convnet") else "reconstruction_error"] > 0
+    assert result["steps"] == 3 and result["loss" if model.kind in ("net", "convnet", "sparse") else "reconstruction_error"] > 0

@@ -180,3 +180,18 @@ def test_a_stop_request_that_a_library_swallowed_is_not_lost(
     (folder / "a.png").write_bytes(hostile.encoded(hostile.picture(0, (40, 40)), "PNG"))
     assert main(["import", str(folder), str(tmp_path / "s")]) == 130
     assert "again" in capsys.readouterr().err
+
+
+def test_only_the_first_of_torchrun_s_processes_prints(tmp_path: Path) -> None:
+    """A RANK left over from something else silences nobody."""
+    store = small_store(tmp_path / "s")
+    ours = {"LOCAL_RANK": "1", "WORLD_SIZE": "2", "MASTER_ADDR": "localhost", "MASTER_PORT": "1"}
+    for set_, printed in (({"RANK": "3"}, True), ({"RANK": "1", **ours}, False), ({"RANK": "0", **ours}, True)):
+        done = subprocess.run(
+            [sys.executable, "-m", "striate", "info", str(store), "--json"],
+            env={**os.environ, **set_},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0 and bool(done.stdout) == printed, (set_, done.stderr)

@@ -112,12 +112,26 @@ def test_poses_are_a_curve_too(trained: Path, tmp_path: Path) -> None:
     assert done.returncode == 2 and "one pose" in done.stderr
 
 
+def test_a_patch_model_is_judged_on_whole_pictures(trained: Path, tmp_path: Path) -> None:
+    """Templates are whole pictures too, though what it was trained on are patches; it has no stimulus to climb to."""
+    done = striate(
+        "train", recipe_file(tmp_path), f"data.store={trained / 'train'}", "train.epochs=1", "--run", tmp_path / "run"
+    )
+    assert done.returncode == 0, done.stderr
+    command = ("--positives", trained / "crosses", "--negatives", trained / "others", "--json")
+    judged = striate("neurons", tmp_path / "run", *command)
+    assert judged.returncode == 0, judged.stderr
+    result = json.loads(judged.stdout)
+    assert result["linear_template"] > 0.9 and "stimulus" not in result and "random_network" not in result
+
+
 def test_what_cannot_be_judged_is_said(trained: Path) -> None:
     run, good = trained / "run", trained / "others"
     for positives, more, said in (
         ("three", (), "3 pictures of the concept"),
         ("large", (), "import them at that size"),
         ("crosses", ("--layer", "norm9"), "no layer 'norm9'"),
+        ("crosses", ("--limit", "0"), "--limit must be at least 1"),
     ):
         done = striate("neurons", run, "--positives", trained / positives, "--negatives", good, *more)
         assert done.returncode == 2, done.stderr

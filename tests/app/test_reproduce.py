@@ -112,3 +112,6 @@ def test_le2012_judges_units_of_a_network_and_its_controls(tmp_path: Path) -> No
     before = {path: path.stat().st_mtime_ns for path in runs.rglob("neurons.json")}
     assert striate(*command, *sides, "--figure", "2").returncode == 0
     assert before == {path: path.stat().st_mtime_ns for path in runs.rglob("neurons.json")}
+    swapped = ["--positives", tmp_path / "no", "--negatives", tmp_path / "yes"]
+    assert striate(*command, *swapped, "--figure", "2").returncode == 0
+    assert json.loads((runs / "network" / "neurons.json").read_text())["pictures"] != kept["pictures"], "judged on these"

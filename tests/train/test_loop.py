@@ -26,7 +26,7 @@ from striate.train import (
     schedule,
     train,
 )
-from striate.train.loop import snapshot_steps
+from striate.train.loop import Window, snapshot_steps
 from striate.train.run import read_metrics
 
 TOTAL = 40
@@ -271,3 +271,16 @@ def test_a_checkpoint_of_another_model_is_refused(tmp_path: Path) -> None:
     other = ContrastiveLearner(new_rbm(7, torch.zeros(5), draws=Draws(1)), CDSettings(), schedule(ScheduleSettings(0.1), 9))
     with pytest.raises(BadInput, match="has shape"):
         train(other, _batches(), run, _settings(), _hooks())
+
+
+def test_a_window_averages_each_metric_over_the_steps_that_told_it() -> None:
+    """As when one stage has finished learning and the next begins; kept and taken up in the middle."""
+    window = Window()
+    for value in (1.0, 3.0):
+        window.add({"first": torch.tensor(value), "always": torch.tensor(value)})
+    again = Window(window.state())
+    again.add({"second": torch.tensor(7.0), "always": torch.tensor(8.0)})
+    assert again.means() == {"first": 2.0, "always": 4.0, "second": 7.0}
+    assert again.steps == 3
+    old = {"steps": 4, "sums": {"error": 2.0}}
+    assert Window(old).means() == {"error": 0.5}, "a checkpoint of before is read"

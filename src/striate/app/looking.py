@@ -75,11 +75,11 @@ def _some(rows: Tensor, count: int) -> Tensor:
 
 def sample_pictures(looked: Looked, count: int) -> np.ndarray | None:
     """Pictures of the kind the model sees (patches for a patch model), if the run's store is still there."""
-    return sample_pictures_of(looked.run, looked.model, count)
+    return sample_of_run(looked.run, count, looked.model.preprocessor.settings.patch)
 
 
-def sample_pictures_of(run: Path, model: TrainedModel, count: int) -> np.ndarray | None:
-    """The same, of a run whose filters were not fitted."""
+def sample_of_run(run: Path, count: int, patch: int | None = None) -> np.ndarray | None:
+    """Evenly picked pictures that a run was trained on, or random patches of them, if its store is still there."""
     from striate.app.recipe import check_recipe
     from striate.app.yaml import read_yaml
     from striate.preprocess import draw_patches
@@ -91,9 +91,8 @@ def sample_pictures_of(run: Path, model: TrainedModel, count: int) -> np.ndarray
         store = ImageStore(recipe.data.store)
     except BadInput:
         return None
-    size = model.preprocessor.settings.patch
-    if size is not None:
-        return draw_patches(store, size, count, recipe.seed + 1)
+    if patch is not None:
+        return draw_patches(store, patch, count, recipe.seed + 1)
     return store[np.linspace(0, len(store) - 1, min(count, len(store))).astype(int)]
 
 

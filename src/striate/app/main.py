@@ -13,6 +13,7 @@ from types import ModuleType
 from typing import NoReturn
 
 from striate.app.stopping import StopRequests, stop_requests
+from striate.cluster.torchrun import speaks
 from striate.errors import BadInput, Interrupted, StriateError
 
 # verb -> (module under striate.app.commands, what it does)
@@ -109,8 +110,7 @@ def _run(module: ModuleType, options: argparse.Namespace, requests: StopRequests
     screen = Screen(to_stderr=options.json, check=requests.check)
     try:
         result = module.run(options, screen)
-        if os.environ.get("RANK", "0") != "0":
-            # One of the processes that torchrun started speaks for all.
+        if not speaks():
             return 0
         if options.json:
             sys.stdout.write(json.dumps(result) + "\n")

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from striate.app.load import TrainedModel, load_model
-from striate.app.looking import sample_pictures_of
+from striate.app.looking import sample_of_run
 from striate.app.neuron_page import write_page
 from striate.app.probing import encode_all, labelled
 from striate.app.screen import Screen
@@ -43,11 +43,13 @@ class Sides:
         pictures: uint8 (n, c, h, w), those of the concept first.
         positive: bool (n,).
         treated: whether both were treated alike.
+        digest: of the stores they are from.
     """
 
     pictures: np.ndarray
     positive: Tensor
     treated: bool
+    digest: str
 
 
 def two_sides(
@@ -58,6 +60,8 @@ def two_sides(
     Raises:
         BadInput: pictures of another shape.
     """
+    if limit is not None and limit < 1:
+        raise BadInput(f"--limit must be at least 1, found {limit}")
     parts = [store[: min(len(store), limit or len(store))] for store in (positives, negatives)]
     if treat:
         if shape[1] != shape[2]:
@@ -73,7 +77,12 @@ def two_sides(
                 "(--size, --mode), or let --treat make them alike"
             )
     positive = torch.arange(sum(map(len, parts))) < len(parts[0])
-    return Sides(np.concatenate(parts), positive, treat)
+    return Sides(np.concatenate(parts), positive, treat, sides_digest(positives, negatives))
+
+
+def sides_digest(positives: ImageStore, negatives: ImageStore) -> str:
+    """Names the pictures of both sides."""
+    return f"{positives.digest[:16]}-{negatives.digest[:16]}"
 
 
 @dataclass(frozen=True)
@@ -142,9 +151,8 @@ def neurons(
     concept = chosen.concept
     if concept is None:
         raise BadInput(f"no unit of {chosen.layer} ever varies over these pictures: nothing can be measured")
-    screen.say(
-        f"unit {concept.unit} of {chosen.layer}: {f'{100 * concept.accuracy:.1f}%'}; measuring what it is to be held against"
-    )
+    found_so_far = f"unit {concept.unit} of {chosen.layer}: {100 * concept.accuracy:.1f}%"
+    screen.say(f"{found_so_far}; measuring what it is to be held against")
     baselines = _baselines(run, model, encoder, chosen, sides, screen, seed)
     result: dict[str, Any] = {
         "run": str(run),
@@ -163,6 +171,7 @@ def neurons(
         "positives": concept.pictures[0],
         "negatives": concept.pictures[1],
         "treated": sides.treated,
+        "pictures": sides.digest,
         "random_filters": round(baselines["random filters"], 4),
         "linear_template": round(baselines["best template"], 4),
         "nuisances": {name: round(value, 4) for name, value in nuisance_accuracies(sides.pictures, sides.positive).items()},
@@ -209,7 +218,7 @@ def _baselines(
     count = encoder.dims[chosen.layer]
     random = Draws(seed, purpose="neurons/").normal("filters", (count, rows.shape[1]))
     found = {"random filters": float(score_units(rows @ random.t(), sides.positive).accuracy.max())}
-    templates = sample_pictures_of(run, model, _TEMPLATES)
+    templates = sample_of_run(run, _TEMPLATES)
     if templates is None:
         screen.warn(f"the pictures that {run} was trained on are gone: templates are taken from the distractors")
         templates = sides.pictures[(~sides.positive).numpy()][:_TEMPLATES]

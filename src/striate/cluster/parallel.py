@@ -17,6 +17,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from striate.cluster.torchrun import started
 from striate.errors import BadInput
 from striate.train.batches import Batch, Rows
 
@@ -68,8 +69,7 @@ class SharedRows(Rows[B]):
 @contextmanager
 def processes() -> Iterator[Share]:
     """The processes that torchrun started, for as long as they work together; without it, the one there is."""
-    count = int(os.environ.get("WORLD_SIZE", "1"))
-    if count == 1:
+    if not started():
         yield Share()
         return
     device = None
@@ -78,7 +78,7 @@ def processes() -> Iterator[Share]:
         torch.cuda.set_device(device)
     dist.init_process_group("nccl" if device is not None else "gloo", device_id=device)
     try:
-        yield Share(dist.get_rank(), count)
+        yield Share(dist.get_rank(), dist.get_world_size())
     finally:
         dist.destroy_process_group()
 

@@ -274,8 +274,9 @@ class StoreWriter:
             sums.update(picture[None])
 
         def write(temporary: Path) -> None:
+            arrays: dict[str, Any] = dict(sums.state())
             with temporary.open("wb") as file:
-                np.savez(file, **sums.state())  # type: ignore[arg-type]
+                np.savez(file, **arrays)
 
         write_whole(self.path / SUMS, write)
 

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from striate.draws import generator
 from striate.errors import BadInput
+from striate.preprocess.patches import Pictures
 
 
 class Labelled(NamedTuple):
@@ -80,7 +81,7 @@ class StreamedRows:
 
     in_memory = False
 
-    def __init__(self, pictures: object, apply: Callable[[np.ndarray], Tensor], count: int) -> None:
+    def __init__(self, pictures: Pictures, apply: Callable[[np.ndarray], Tensor], count: int) -> None:
         self._pictures = pictures
         self._apply = apply
         self._count = count
@@ -90,7 +91,7 @@ class StreamedRows:
 
     def take(self, positions: np.ndarray, epoch: int = 0) -> Tensor:
         """Rows (len(positions), dim)."""
-        return self._apply(self._pictures[positions])  # type: ignore[index]
+        return self._apply(self._pictures[positions])
 
 
 class LabelledRows:

@@ -97,6 +97,7 @@ class ConvnetLearner:
         # Compiled as a whole, the net's plain normalisation is fused with its neighbours.
         net.compiled = settings.compile == "norms"
         if settings.channels_last:
+            # torch's declaration of `to` leaves this argument out for modules.
             net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._forward: Callable[..., Tensor] = net
         if settings.compile in ("net", "graphs"):

@@ -59,22 +59,25 @@ class Window:
     def __init__(self, state: dict[str, Any] | None = None) -> None:
         state = state or {"steps": 0, "sums": {}}
         self.steps: int = state["steps"]
+        # A metric that is not told at every step is averaged over those at which it was.
+        self._counts: dict[str, int] = dict(state.get("counts") or dict.fromkeys(state["sums"], self.steps))
         self._sums = {name: torch.tensor(value, dtype=torch.float64) for name, value in state["sums"].items()}
 
     def add(self, metrics: dict[str, Tensor]) -> None:
         """Count one step's metrics."""
         self.steps += 1
         for name, value in metrics.items():
+            self._counts[name] = self._counts.get(name, 0) + 1
             known = self._sums.get(name)
             self._sums[name] = value.double() if known is None else known.to(value.device) + value.double()
 
     def means(self) -> dict[str, float]:
         """The averages since the last line."""
-        return {name: float(value) / self.steps for name, value in self._sums.items()}
+        return {name: float(value) / self._counts[name] for name, value in self._sums.items()}
 
     def state(self) -> dict[str, Any]:
         """For a checkpoint in the middle of a window; floats survive JSON exactly."""
-        return {"steps": self.steps, "sums": {name: float(value) for name, value in self._sums.items()}}
+        return {"steps": self.steps, "counts": self._counts, "sums": {name: float(value) for name, value in self._sums.items()}}
 
 
 def save_start(learner: Learner[B], run: Run) -> None:

@@ -22,7 +22,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--positives", metavar="STORE", type=Path, required=True, help="pictures of the concept")
     parser.add_argument("--negatives", metavar="STORE", type=Path, required=True, help="pictures without it")
     parser.add_argument("--treat", action="store_true", help="shift, scale, blur and encode all pictures alike, in grey")
-    parser.add_argument("--poses", metavar="STORE", type=Path, help="the concept turned out of the plane, one class a pose")
+    parser.add_argument(
+        "--poses", metavar="STORE", type=Path, help="the concept turned out of the plane, one class a pose; taken as they come"
+    )
     parser.add_argument("--layer", help="whose best unit to look at; by default the highest layer")
     parser.add_argument("--limit", type=int, help="use at most so many pictures of each side")
     parser.add_argument("--seed", type=int, default=0, help="of the treatment, halves and random filters")

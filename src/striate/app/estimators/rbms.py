@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sys
 import time
+from abc import ABC, abstractmethod
 from typing import Any
 
 import numpy as np
@@ -29,7 +30,7 @@ from striate.train.updates import Rates
 _SCORED = 1024
 
 
-class _RBMEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
+class _RBMEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator, ABC):
     """What both kinds share. Fitted: components_, intercept_hidden_, intercept_visible_, h_samples_, n_features_in_."""
 
     n_components: int
@@ -102,19 +103,19 @@ class _RBMEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
         states = torch.cat(parts)
         return states.numpy().astype(bool) if isinstance(model.units, Bernoulli) else as_given(states, x)
 
+    @abstractmethod
     def score_samples(self, X: Any) -> np.ndarray:
         """See the subclasses."""
-        raise NotImplementedError
 
     def _begin(self, x: Any, seed: int) -> ContrastiveLearner:
         self.seed_ = seed
         return self._learner(self._start(x, Draws(seed, purpose="start/")))
 
-    def _start(self, x: Any, draws: Draws) -> RBM:
-        raise NotImplementedError
+    @abstractmethod
+    def _start(self, x: Any, draws: Draws) -> RBM: ...
 
-    def _check_range(self, x: Any) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def _check_range(self, x: Any) -> None: ...
 
     def _learner(self, rbm: RBM) -> ContrastiveLearner:
         rate, momentum = float(self.learning_rate), float(self.momentum)

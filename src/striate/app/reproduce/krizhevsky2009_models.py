@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -196,7 +197,7 @@ def _over_time(stages: Stages, name: str) -> tuple[list[int], list[FilterFits], 
     return [step for step, _ in kept], [fit_filters(weights) for _, weights in kept], [weights for _, weights in kept]
 
 
-def _snapshots(stages: Stages, name: str):  # type: ignore[no-untyped-def]
+def _snapshots(stages: Stages, name: str) -> list[Path]:
     return sorted((stages.run(name) / "snapshots").glob("step-*.safetensors"))
 
 

@@ -49,9 +49,10 @@ def race(stages: Stages) -> Finding:
         metrics = stages.metrics(f"race-{kind}")
         curves[kind] = ([line["epoch"] for line in metrics], [line["error"] for line in metrics])
     reached = {kind: _reached(*curve) for kind, curve in curves.items()}
-    if all(reached.values()):
-        ratio = reached["tanh"] / reached["relu"]  # type: ignore[operator]
-        said = f"{reached['relu']:.1f} epochs with rectified units, {reached['tanh']:.1f} with tanh: {ratio:.1f} times as many"
+    relu, tanh = reached["relu"], reached["tanh"]
+    if relu is not None and tanh is not None:
+        ratio = tanh / relu
+        said = f"{relu:.1f} epochs with rectified units, {tanh:.1f} with tanh: {ratio:.1f} times as many"
         agrees = ratio >= 4
     else:
         last = {kind: (epochs[-1], errors[-1]) for kind, (epochs, errors) in curves.items()}
@@ -59,7 +60,7 @@ def race(stages: Stages) -> Finding:
             f"{kind}: {reached[kind]:.1f} epochs" if reached[kind] else f"{kind}: {100 * end:.0f}% after {epoch:.0f} epochs"
             for kind, (epoch, end) in last.items()
         )
-        agrees = reached["relu"] is not None and last["tanh"][0] >= 4 * reached["relu"]
+        agrees = relu is not None and last["tanh"][0] >= 4 * relu
     names = {"relu": "rectified units", "tanh": "tanh units"}
     picture = draw.curves({names[kind]: curve for kind, curve in curves.items()}, "epochs", "training error", 0.25)
     return Finding(

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from striate.app.neurons import neurons, two_sides
+from striate.app.neurons import neurons, sides_digest, two_sides
 from striate.app.reproduce.finding import Finding
 from striate.app.reproduce.stages import Stage, Stages
 from striate.errors import BadInput
@@ -37,13 +37,14 @@ STAGES: dict[str, Stage] = {name: Stage(_RECIPE, {}, {"": changes}) for name, (_
 def judged(stages: Stages, name: str) -> dict[str, Any]:
     """What `striate neurons` finds in a stage's run; kept there."""
     run = stages.run(name)
-    if not (run / "neurons.json").exists():
-        if stages.concept is None:
-            raise BadInput("these figures judge units on pictures of a concept: give --positives STORE and --negatives STORE")
+    if stages.concept is None:
+        raise BadInput("these figures judge units on pictures of a concept: give --positives STORE and --negatives STORE")
+    kept = run / "neurons.json"
+    if not kept.exists() or read_json(kept).get("pictures") != sides_digest(*stages.concept):
         shape = stages.model(name).image_shape
         # A treatment for our stand-ins, whose files tell them apart; harmless for pictures that are alike already.
         neurons(run, two_sides(*stages.concept, shape, treat=True, limit=None), stages.screen)
-    return read_json(run / "neurons.json")
+    return read_json(kept)
 
 
 def network(stages: Stages) -> Finding:

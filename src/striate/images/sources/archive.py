@@ -68,9 +68,9 @@ class ArchiveSource:
 def _details(members: Members) -> dict[str, Any]:
     """What a sample's companions say."""
     texts = {
-        suffix: members[suffix].decode("utf-8", "replace").strip()  # type: ignore[union-attr]
+        suffix: data.decode("utf-8", "replace").strip()
         for suffix in _COMPANIONS & members.keys()
-        if isinstance(members[suffix], bytes)
+        if isinstance(data := members[suffix], bytes)
     }
     found: dict[str, Any] = {}
     try:
@@ -124,7 +124,8 @@ def _names(path: Path) -> list[str]:
 
 def _forget(archive: tarfile.TarFile) -> None:
     """Drop the list of members read so far: it would grow with the archive, and nothing here needs it."""
-    archive.members.clear()  # type: ignore[attr-defined]
+    members: list[tarfile.TarInfo] = vars(archive)["members"]
+    members.clear()
 
 
 def _counts(name: str) -> bool:

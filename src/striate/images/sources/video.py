@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -83,9 +84,9 @@ def _frames(path: Path) -> Iterator[tuple[int, _Frame]]:
 class _Frame:
     """A decoded frame, made into RGB only when asked."""
 
-    def __init__(self, frame: object) -> None:
+    def __init__(self, frame: Any) -> None:
         self._frame = frame
 
     def __call__(self) -> np.ndarray:
-        levels: np.ndarray = self._frame.to_ndarray(format="rgb24")  # type: ignore[attr-defined]
+        levels: np.ndarray = self._frame.to_ndarray(format="rgb24")
         return np.ascontiguousarray(levels.transpose(2, 0, 1))

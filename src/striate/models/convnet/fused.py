@@ -10,6 +10,7 @@ plain torch.
 from __future__ import annotations
 
 import functools
+import importlib.util
 import itertools
 import os
 import shutil
@@ -34,11 +35,7 @@ def available(kind: str) -> bool:
     if os.environ.get("TORCHDYNAMO_DISABLE") == "1":
         return False
     if kind == "cuda":
-        try:
-            import triton  # type: ignore[import-not-found, unused-ignore]  # noqa: F401
-        except ImportError:
-            return False
-        return True
+        return importlib.util.find_spec("triton") is not None
     return kind == "cpu" and any(shutil.which(name) for name in (os.environ.get("CXX", "g++"), "g++", "clang++"))
 
 

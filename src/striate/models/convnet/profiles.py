@@ -7,8 +7,9 @@ Counts and values: docs/convnets.md.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
-from typing import Literal
+from typing import Any, Literal
 
 from striate.errors import BadInput
 from striate.models.convnet.layers import Activation, Conv, Dense, Dropout, Layer, NetSpec, Norm, Pool, Start, Window
@@ -113,7 +114,7 @@ _TORCHVISION = {
 }
 
 
-def profile(name: str, changes: dict[str, object] | None = None) -> Switches:
+def profile(name: str, changes: Mapping[str, Any] | None = None) -> Switches:
     """A profile's switches with some of them changed.
 
     Raises:
@@ -128,8 +129,8 @@ def profile(name: str, changes: dict[str, object] | None = None) -> Switches:
     made = dict(changes or {})
     for key in ("maps", "first"):
         if key in made:
-            made[key] = tuple(made[key])  # type: ignore[arg-type]
-    return replace(PROFILES[name], **made)  # type: ignore[arg-type]
+            made[key] = tuple(made[key])
+    return replace(PROFILES[name], **made)
 
 
 def alexnet(switches: Switches, classes: int = 1000, name: str = "alexnet", crop: int | None = None) -> NetSpec:

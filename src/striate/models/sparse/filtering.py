@@ -11,7 +11,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import FunctionCtx
 
 from striate.models.sparse.places import Places
 
@@ -85,14 +84,14 @@ class _Autoencode(torch.autograd.Function):
         return sweep.from_blocks(h), sweep.cropped(sums)
 
     @staticmethod
-    def backward(ctx: FunctionCtx, *above: Tensor) -> tuple[Tensor | None, Tensor, Tensor, None]:
-        x, encoder, decoder, h = ctx.saved_tensors  # type: ignore[attr-defined]
-        places: Places = ctx.places  # type: ignore[attr-defined]
+    def backward(ctx: Any, *above: Tensor) -> tuple[Tensor | None, Tensor, Tensor, None]:
+        x, encoder, decoder, h = ctx.saved_tensors
+        places: Places = ctx.places
         d_h, d_rebuilt = above
         seen, errors = _Sweep(places, x), _Sweep(places, d_rebuilt.to(x.dtype))
         answers = seen.to_blocks(d_h)
         d_encoder, d_decoder = torch.empty_like(encoder), torch.empty_like(decoder)
-        sums = seen.empty_sums() if ctx.needs_input_grad[0] else None  # type: ignore[attr-defined]
+        sums = seen.empty_sums() if ctx.needs_input_grad[0] else None
         for row in range(places.blocks[0]):
             back = errors.gather(row)
             errors.weigh(h[row], back, d_decoder[row])

@@ -107,7 +107,7 @@ class Costs:
 
 
 def costs(spec: NetSpec, batch: int, operand_bytes: int = 4, decoders: int = 1) -> Costs:
-    """The arithmetic of a network: section 3 of docs/sparse.md.
+    """The arithmetic of a network (docs/sparse.md, Cost).
 
     Args:
         spec: of the network.

@@ -6,8 +6,9 @@ constant under the root, bounds on weights) is a field here.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Literal
+from typing import Any, Literal
 
 from striate.errors import BadInput
 
@@ -89,7 +90,7 @@ class NetSpec:
             raise BadInput(f"input_norm is a window around a pixel: expected an odd number, found {self.input_norm}")
 
 
-def stage_of(values: dict[str, object]) -> StageSpec:
+def stage_of(values: Mapping[str, Any]) -> StageSpec:
     """A stage from a mapping; unknown keys are named.
 
     Raises:
@@ -99,4 +100,4 @@ def stage_of(values: dict[str, object]) -> StageSpec:
     for key in values:
         if key not in known:
             raise BadInput(f"a stage has no {key!r}: it has {', '.join(sorted(known))}")
-    return StageSpec(**values)  # type: ignore[arg-type]
+    return StageSpec(**values)

@@ -1,0 +1,17 @@
+"""Whether torchrun started this process, told without importing torch."""
+
+from __future__ import annotations
+
+import os
+
+_SET = {"RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"}
+
+
+def started() -> bool:
+    """Whether this is one of several processes of torchrun's; other launchers set some of its variables, not all."""
+    return os.environ.keys() >= _SET and int(os.environ["WORLD_SIZE"]) > 1
+
+
+def speaks() -> bool:
+    """Whether this process prints results: of several, the first speaks for all."""
+    return not started() or os.environ["RANK"] == "0"

@@ -38,7 +38,8 @@ class CDSettings:
         langevin_step: size of a Langevin step, a share of the visible units' variance; `k` says how many.
         centring: learn from activities less their running means (Melchior et al. 2016; Cho et al. 2011).
         clip: most length of the gradient of one filter, before the learning rate; None: any.
-        final_states: whether the last hidden layer enters as states (one bit each, chapter 4) or as means.
+        data_states: whether the data's hidden layer enters as states (one bit each, chapter 4) or as means.
+        final_states: the same of the last hidden layer.
     """
 
     k: int = 1
@@ -56,6 +57,7 @@ class CDSettings:
     langevin_step: float = 0.1
     centring: bool = False
     clip: float | None = None
+    data_states: bool = False
     final_states: bool = False
 
     def __post_init__(self) -> None:

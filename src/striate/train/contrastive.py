@@ -102,7 +102,7 @@ class ContrastiveLearner:
         return {"reconstruction_error": error, "hidden_activity": room.positive_activity.mean()}
 
     def _positive_phase(self, room: Workspace, batch: Tensor, draws: Draws) -> None:
-        """Fill the data's rows: v0 in units of sigma, p(h | v0)."""
+        """Fill the data's rows: v0 in units of sigma, p(h | v0) or states drawn from it."""
         if batch.shape[1:] != (self.rbm.num_visible,):
             raise BadInput(f"a batch of shape {tuple(batch.shape)} does not fit {self.rbm.num_visible} visible units")
         if self._sigma is None and self.settings.sample_data:
@@ -115,12 +115,12 @@ class ContrastiveLearner:
         room.visible[: room.size].copy_(room.v0)
         self._hidden_means(room.visible[: room.size], room, room.h_mean)
         torch.mean(room.h_mean, dim=0, out=room.positive_activity)
-        room.hidden[: room.size].copy_(room.h_mean)
+        self._sample(room.h_mean, room.h_state, draws, "h0", room)
+        room.hidden[: room.size].copy_(room.h_state if self.settings.data_states else room.h_mean)
 
     def _negative_phase(self, room: Workspace, draws: Draws) -> Tensor:
         """Run the chains k steps and fill their rows; returns the reconstruction error."""
         negative = slice(room.size, None)
-        self._sample(room.h_mean, room.h_state, draws, "h0", room)
         error = None
         if self._sampler is not None:
             return self._sampled(room, draws, self._sampler)
@@ -163,7 +163,8 @@ class ContrastiveLearner:
     def _update(self, room: Workspace, rates: Rates) -> None:
         settings = self.settings
         negative_activity = room.chain_mean if self.settings.chains is not None else room.h_mean
-        hidden = room.positive_activity + negative_activity.sum(dim=0).div_(room.size)
+        positive = room.hidden[: room.size].float().mean(dim=0) if settings.data_states else room.positive_activity
+        hidden = positive + negative_activity.sum(dim=0).div_(room.size)
         self._activity.lerp_(room.positive_activity, 1 - settings.sparsity_memory)
         if settings.sparsity_target is not None:
             hidden.add_(settings.sparsity_target - self._activity, alpha=settings.sparsity_cost)

@@ -12,6 +12,7 @@ product of all rows beats blocks (281 ms a step against 307 at blocks of 512). B
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -35,18 +36,30 @@ class WeightUpdate:
 
     Args:
         weights: (hidden, visible) float32, changed in place.
-        dtype: the products' format; where it differs from float32 a copy of the weights is kept in it.
+        dtype: the products' format; where it differs from the weights' own a copy of the weights is kept in it.
+        apart: take statistics apart from the velocity and round after every operation, so that from ones and zeros, whose
+            products' sums are whole numbers, the same update follows however the products are cut up: two machines that learn
+            the same weight then agree on it to the last bit (Krizhevsky 2009, section 4.2).
+        combine: changes a block's statistics in place to the sums over those who share a batch.
     """
 
-    def __init__(self, weights: Tensor, dtype: torch.dtype = torch.float32) -> None:
+    def __init__(
+        self,
+        weights: Tensor,
+        dtype: torch.dtype = torch.float32,
+        *,
+        apart: bool = False,
+        combine: Callable[[Tensor], Tensor] | None = None,
+    ) -> None:
         self.weights = weights
         self.velocity = torch.zeros_like(weights)
         self.operand = weights if dtype == weights.dtype else weights.to(dtype)
-        self._fp32 = dtype == weights.dtype
-        self._rows = len(weights) if self._fp32 else _block_rows(weights)
-        if not self._fp32:
-            self._product = torch.empty(self._rows, weights.shape[1], dtype=dtype, device=weights.device)
-            self._statistics = torch.empty_like(self._product, dtype=weights.dtype)
+        self._same_format = dtype == weights.dtype
+        self._apart, self._combine = apart, combine
+        self._whole = self._same_format and not apart and combine is None
+        self._rows = len(weights)
+        if not self._whole:
+            self._prepare_blocks()
 
     def apply(
         self,
@@ -71,11 +84,11 @@ class WeightUpdate:
                 visible deviations need of these products, for one pass over blocks that are warm.
         """
         blocks = overlap is not None or clip is not None
-        if blocks and self._fp32:
+        if blocks and not hasattr(self, "_statistics"):
             self._prepare_blocks()
         if overlap is not None:
             overlap.zero_()
-        step = self._step_fp32 if self._fp32 and not blocks else self._step_mixed
+        step = self._step_whole if self._whole and not blocks else self._step_apart if self._apart else self._step_mixed
         self._clip = clip
         for start in range(0, len(self.weights), self._rows):
             block = slice(start, start + self._rows)
@@ -83,34 +96,50 @@ class WeightUpdate:
             if overlap is not None:
                 rows = self._statistics[: len(self.weights[block])]
                 overlap.add_(rows.mul_(self.weights[block]).sum(dim=0), alpha=scale)
-            if decay:
+            if decay and self._apart:
+                scaled = self._scaled[: len(self.weights[block])]
+                self.velocity[block].sub_(torch.mul(self.weights[block], rates.learning_rate * decay, out=scaled))
+            elif decay:
                 self.velocity[block].add_(self.weights[block], alpha=-rates.learning_rate * decay)
             self.weights[block].add_(self.velocity[block])
-            if not self._fp32:
+            if not self._same_format:
                 self.operand[block].copy_(self.weights[block])
 
     def _prepare_blocks(self) -> None:
-        """In fp32 whole products are quicker; blocks are made where statistics must be seen."""
-        if not hasattr(self, "_statistics"):
-            self._rows = _block_rows(self.weights)
-            self._product = torch.empty(self._rows, self.weights.shape[1], device=self.weights.device)
-            self._statistics = torch.empty_like(self._product)
+        """In one format whole products are quicker; blocks are made where statistics must be seen."""
+        self._rows = _block_rows(self.weights)
+        self._statistics = torch.empty(self._rows, self.weights.shape[1], dtype=self.weights.dtype, device=self.weights.device)
+        self._product = self._statistics if self._same_format else torch.empty_like(self._statistics, dtype=self.operand.dtype)
+        if self._apart:
+            self._scaled = torch.empty_like(self._statistics)
 
-    def _step_fp32(self, block: slice, hidden: Tensor, visible: Tensor, scale: float, rates: Rates) -> None:
+    def _step_whole(self, block: slice, hidden: Tensor, visible: Tensor, scale: float, rates: Rates) -> None:
         self.velocity[block].addmm_(hidden, visible, beta=rates.momentum, alpha=rates.learning_rate * scale)
 
     def _step_mixed(self, block: slice, hidden: Tensor, visible: Tensor, scale: float, rates: Rates) -> None:
+        statistics = self._taken(hidden, visible, scale)
+        self.velocity[block].mul_(rates.momentum).add_(statistics, alpha=rates.learning_rate * scale)
+
+    def _step_apart(self, block: slice, hidden: Tensor, visible: Tensor, scale: float, rates: Rates) -> None:
+        statistics = self._taken(hidden, visible, scale)
+        scaled = torch.mul(statistics, rates.learning_rate * scale, out=self._scaled[: len(statistics)])
+        self.velocity[block].mul_(rates.momentum).add_(scaled)
+
+    def _taken(self, hidden: Tensor, visible: Tensor, scale: float) -> Tensor:
         # Adding bf16 to fp32 in one call takes torch's slow path for mixed formats: copy first.
         statistics = self._statistics[: len(hidden)]
         torch.mm(hidden, visible, out=self._product[: len(hidden)])
-        statistics.copy_(self._product[: len(hidden)])
+        if not self._same_format:
+            statistics.copy_(self._product[: len(hidden)])
+        if self._combine is not None:
+            self._combine(statistics)
         if self._clip is not None:
             torch.renorm(statistics, 2, 0, self._clip / abs(scale), out=statistics)
-        self.velocity[block].mul_(rates.momentum).add_(statistics, alpha=rates.learning_rate * scale)
+        return statistics
 
     def refresh(self) -> None:
         """Make the copy for products anew, after the weights were changed from outside."""
-        if not self._fp32:
+        if not self._same_format:
             self.operand.copy_(self.weights)
 
 

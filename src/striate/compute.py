@@ -11,7 +11,7 @@ import torch
 
 from striate.errors import BadInput
 
-ComputeDtype = Literal["auto", "fp32", "tf32", "bf16"]
+ComputeDtype = Literal["auto", "fp32", "tf32", "bf16", "fp64"]
 
 # bf16 must win by this much before `auto` gives up half of fp32's digits for it.
 _WORTHWHILE = 1.3
@@ -45,7 +45,7 @@ def choose_dtype(
         return torch.bfloat16 if rates["bf16"] > _WORTHWHILE * rates["fp32"] else torch.float32
     if name == "tf32" and device.type == "cuda":
         torch.backends.cuda.matmul.allow_tf32 = True
-    return torch.bfloat16 if name == "bf16" else torch.float32
+    return {"bf16": torch.bfloat16, "fp64": torch.float64}.get(name, torch.float32)
 
 
 @functools.lru_cache(maxsize=32)

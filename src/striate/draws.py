@@ -22,6 +22,8 @@ _DRAWS_PER_BLOCK = 8
 Part = tuple[slice, slice]
 """Rows and columns of a two-dimensional array, with both ends given."""
 
+# To begin anew in the middle of a row costs as much as drawing this many numbers that nobody wants.
+_DRAWS_PER_JUMP = 1500
 # Below this many draws a second thread costs more than it saves (measured: about 30 microseconds to hand over).
 _THREADED_DRAWS = 1 << 16
 
@@ -123,8 +125,8 @@ class Draws:
         return out
 
     def _part_of_normal(self, name: str, shape: Sequence[int], part: Part, out: Tensor) -> Tensor:
-        """Element e of n takes its radius from draw e mod n/2 and its angle from the one n/2 on: of rows, where they pair up."""
-        count, width = shape
+        """Element e of n takes its radius from draw e mod n/2 and its angle from the one n/2 on; here rows do."""
+        count = shape[0]
         rows, columns = part
         if count % 2 or not len(out):
             # Rows do not pair up with rows: an odd batch is rare enough to be drawn as a whole.
@@ -174,6 +176,11 @@ def _fill_uniform(out: Tensor, key: np.ndarray, step: int, first: int = 0) -> No
 
 def _fill_part(out: Tensor, key: np.ndarray, step: int, width: int, rows: slice, columns: slice) -> None:
     """Fill (rows, columns) of an array of that width: a span of draws a row."""
+    if width - (columns.stop - columns.start) < _DRAWS_PER_JUMP:
+        whole = torch.empty(rows.stop - rows.start, width)
+        _fill_uniform(whole, key, step, rows.start * width)
+        out.copy_(whole[:, columns])
+        return
     table = out.numpy()
 
     def fill(start: int, stop: int) -> None:

@@ -15,7 +15,7 @@ from striate.app.kinds import KINDS, Prepared, Subject
 from striate.app.kinds.kind import Say
 from striate.app.load import Parts, TrainedModel, load_model
 from striate.app.recipe import NetGroup, Recipe
-from striate.cluster.parallel import Share
+from striate.cluster.parallel import Share, from_first
 from striate.compute import choose_device
 from striate.errors import BadInput
 from striate.images import ImageStore
@@ -49,8 +49,10 @@ class Resumed:
     streamed: bool
 
 
-def build(recipe: Recipe, say: Say, resumed: Resumed | None = None, share: Share | None = None) -> Experiment:
-    """Build an experiment, anew or as a resumed run had it; for one process, or for one of several that share its batches.
+def build(
+    recipe: Recipe, say: Say, resumed: Resumed | None = None, share: Share | None = None, profile: bool = False
+) -> Experiment:
+    """Build an experiment, anew or as a resumed run had it; for one process, or for one of several that share the work.
 
     Raises:
         BadInput: no store, an empty one, or settings that do not fit its pictures.
@@ -58,10 +60,10 @@ def build(recipe: Recipe, say: Say, resumed: Resumed | None = None, share: Share
     store = open_store(recipe)
     device = choose_device(recipe.device)
     kind, share = KINDS[recipe.model.kind], share or Share()
-    if share.count > 1:
-        if not kind.shared:
-            raise BadInput(f"model.kind={recipe.model.kind} is trained by one process; {share.count} were started")
-        share.part(recipe.train.batch_size)
+    if share.count > 1 and not kind.shared:
+        raise BadInput(f"model.kind={recipe.model.kind} is trained by one process; {share.count} were started")
+    if recipe.train.dtype == "fp64" and recipe.model.kind != "rbm":
+        raise BadInput(f"train.dtype=fp64 is for model.kind=rbm: {recipe.model.kind} computes in fp32, tf32 or bf16")
     if kind.on_pictures and recipe.preprocess.kind != "mean":
         raise BadInput(
             f"{recipe.model.kind} takes levels less the mean: set preprocess.kind=mean, not {recipe.preprocess.kind}"
@@ -74,6 +76,8 @@ def build(recipe: Recipe, say: Say, resumed: Resumed | None = None, share: Share
     if preprocessor is None:
         say(f"fitting {recipe.preprocess.kind} on {len(patches) if patches is not None else count:,} pictures")
         preprocessor = _fitted(recipe, store, patches, count)
+        if share.count > 1:
+            preprocessor = _as_first(preprocessor)
     total = len(patches) if patches is not None else count
     layers = below.parts if below and kind.on_activities else Parts()
     width = layers.rbms[-1].num_hidden if layers.rbms else preprocessor.dim
@@ -96,6 +100,7 @@ def build(recipe: Recipe, say: Say, resumed: Resumed | None = None, share: Share
         total_steps,
         say,
         share,
+        profile,
     )
     subject = kind.build(prepared, resumed.model.parts if resumed else None)
     loop = LoopSettings(
@@ -140,6 +145,13 @@ def _fitted(recipe: Recipe, store: ImageStore, patches: np.ndarray | None, count
     sums = store.sums if settings.kind == "mean" and patches is None and count == len(store) else None
     # Importing photographs gathered these in its own pass.
     return Preprocessor.from_sums(sums, settings) if sums else Preprocessor.fit(_pictures(store, patches, count), settings)
+
+
+def _as_first(preprocessor: Preprocessor) -> Preprocessor:
+    """The first process's: another kind of machine may fit other last digits."""
+    return Preprocessor.restore(
+        preprocessor.describe(), {n: from_first(t.contiguous()) for n, t in preprocessor.state().items()}
+    )
 
 
 def open_store(recipe: Recipe) -> ImageStore:

@@ -212,8 +212,9 @@ class TrainGroup(Strict):
     langevin_step: float = Field(0.1, gt=0, le=1, description="sampler=langevin: a step's size; k says how many")
     centring: bool = Field(False, description="learn from activities less their running means")
     clip: float | None = Field(None, gt=0, description="most length of one filter's gradient")
-    final_states: bool = False
-    dtype: Literal["auto", "fp32", "tf32", "bf16"] = "auto"
+    data_states: bool = Field(False, description="the data's hidden layer enters as states, not means: chapter 4's single bits")
+    final_states: bool = Field(False, description="the same of the last hidden layer")
+    dtype: Literal["auto", "fp32", "tf32", "bf16", "fp64"] = Field("auto", description="of products; fp64: rbm alone")
     rates: list[float] = Field([1.0], min_length=1, description="nets: factor on each layer's rate, lowest first; 0 freezes")
     dropout: float = Field(0.0, ge=0, lt=1, description="nets: share of hidden units left out")
     validation: float = Field(0.0, ge=0, lt=0.9, description="nets: share of the pictures held out to stop by")
@@ -238,6 +239,19 @@ class TrainGroup(Strict):
     keep: int = Field(2, ge=1, description="checkpoints kept")
     snapshots: int = Field(10, ge=1, description="moments at which filters are kept for the report")
     memory_gb: float = Field(4.0, gt=0, description="preprocess once and keep in memory up to this size; else stream")
+
+
+class ClusterGroup(Strict):
+    """How several processes train one model together (Krizhevsky 2009, chapter 4); one process needs none of it."""
+
+    mode: Literal["auto", "both", "each-update", "hidden", "visible", "data"] = Field(
+        "auto",
+        description="who holds which weights; auto: the fastest by measured rates",
+    )
+    parts: int | None = Field(None, ge=1, description="pieces of a batch, each sent while the next is worked on")
+    sync_images: int = Field(8000, ge=0, description="mode=both: images between making its copies of weights one")
+    transport: Literal["auto", "collective", "pairs"] = Field("auto", description="how activities travel; auto: as measured")
+    timeout_s: float = Field(300.0, gt=0, description="how long to wait for another process before it counts as lost")
 
 
 class EvalGroup(Strict):

@@ -9,6 +9,7 @@ import json
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from types import ModuleType
 from typing import NoReturn
 
@@ -99,6 +100,11 @@ def run_verb(verb: str, arguments: Sequence[str]) -> int:
         options = parser.parse_intermixed_args(arguments)
     except SystemExit as stop:
         return int(stop.code or 0)
+    if getattr(options, "processes", 1) > 1:
+        from striate.app.launching import launch
+
+        left = _without(arguments, ("--processes", "--restarts"))
+        return launch(verb, left, options.processes, options.restarts)
     # A termination request is answered like Ctrl-C: save, say how to go on, exit 130.
     with stop_requests() as requests:
         return _run(module, options, requests)
@@ -119,10 +125,10 @@ def _run(module: ModuleType, options: argparse.Namespace, requests: StopRequests
         return 0
     except StriateError as error:
         _trace(options)
-        sys.stderr.write(f"striate: {error}\n")
+        _complain(str(error), getattr(error, "speaker", speaks()))
         return error.exit_code
     except KeyboardInterrupt:
-        sys.stderr.write("striate: interrupted; what was saved is safe: run the same command again\n")
+        _complain("interrupted; what was saved is safe: run the same command again", speaks())
         return Interrupted.exit_code
     except BrokenPipeError:
         raise
@@ -130,8 +136,27 @@ def _run(module: ModuleType, options: argparse.Namespace, requests: StopRequests
     except Exception as error:
         _trace(options)
         kind = "cannot read or write" if isinstance(error, OSError) else f"unexpected {type(error).__name__}"
-        sys.stderr.write(f"striate: {kind}: {error} (run again with --debug for the details)\n")
+        _complain(f"{kind}: {error} (run again with --debug for the details)", speaks=True)
         return BadInput.exit_code if isinstance(error, PermissionError) else StriateError.exit_code
+
+
+def _complain(message: str, speaks: bool) -> None:
+    """Say what went wrong: on stderr, or to whoever started this process among others and speaks for all."""
+    if file := os.environ.get("STRIATE_ERROR_FILE"):
+        Path(file).write_text(message)
+    elif speaks:
+        sys.stderr.write(f"striate: {message}\n")
+
+
+def _without(arguments: Sequence[str], options: Sequence[str]) -> list[str]:
+    """Arguments less some options and their values."""
+    left, skip = [], False
+    for argument in arguments:
+        if skip or argument in options:
+            skip = not skip
+        elif argument.partition("=")[0] not in options:
+            left.append(argument)
+    return left
 
 
 def _trace(options: argparse.Namespace) -> None:

@@ -16,6 +16,7 @@ from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from striate.app.groups import AugmentGroup as AugmentGroup
 from striate.app.groups import AutoencoderGroup as AutoencoderGroup
+from striate.app.groups import ClusterGroup as ClusterGroup
 from striate.app.groups import ConvnetGroup as ConvnetGroup
 from striate.app.groups import DataSettings as DataSettings
 from striate.app.groups import EvalGroup as EvalGroup
@@ -45,7 +46,7 @@ class Recipe(Strict):
     )
     augment: AugmentGroup = AugmentGroup()
     train: TrainGroup = TrainGroup()
-    cluster: None = Field(None, description="one process; the cluster is not built yet")
+    cluster: ClusterGroup = ClusterGroup()
     eval: EvalGroup = EvalGroup()
     seed: int = Field(0, ge=0)
     device: str = "auto"
@@ -53,8 +54,13 @@ class Recipe(Strict):
     @model_validator(mode="before")
     @classmethod
     def _rbm_unless_said(cls, raw: Any) -> Any:
-        model = raw.get("model") if isinstance(raw, dict) else None
-        return {**raw, "model": {"kind": "rbm", **model}} if isinstance(model, dict) else raw
+        if not isinstance(raw, dict):
+            return raw
+        model = raw.get("model")
+        if isinstance(model, dict):
+            raw = {**raw, "model": {"kind": "rbm", **model}}
+        # Runs of earlier versions say so for one process.
+        return {name: value for name, value in raw.items() if (name, value) != ("cluster", None)}
 
 
 def find_recipe(name: str | Path) -> Path:
@@ -146,8 +152,6 @@ def _explain(error: dict[str, Any]) -> str:
         prefix = ".".join(location[:-1]) or "a recipe"
         hint = f"did you mean {'.'.join([*location[:-1], nearest[0]])}?" if nearest else f"{prefix} has: {', '.join(known)}"
         return f"unknown key {path}; {hint}"
-    if location[0] == "cluster":
-        return f"cluster: training on a cluster is not there yet: leave it out or null, found {error['input']!r}"
     if error["type"] == "value_error":
         # Our own words, which say what was found.
         return f"{path}: {error['ctx']['error']}"

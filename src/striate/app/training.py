@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import fcntl
+import hashlib
+import json
 import signal
 import sys
 import time
@@ -21,7 +23,7 @@ from striate.app.load import load_model, save_model
 from striate.app.recipe import Recipe, check_recipe
 from striate.app.screen import Screen, Task
 from striate.app.yaml import dump_yaml, read_yaml
-from striate.cluster.parallel import Share, any_process
+from striate.cluster.parallel import Share, agreed, any_process, check_alike
 from striate.compute import keep_memory
 from striate.errors import BadInput, Interrupted, StriateError
 from striate.files import full_disk, is_full_disk
@@ -37,8 +39,23 @@ _SNAPSHOT_FILTERS = 400
 _SHOWN = {"reconstruction_error": "error", "loss": "loss", "error": "error", "hidden_activity": "active"}
 
 
-def new_run(recipe: Recipe, path: Path, screen: Screen, init: Path | None = None, share: Share | None = None) -> dict[str, Any]:
+def new_run(
+    recipe: Recipe,
+    path: Path,
+    screen: Screen,
+    init: Path | None = None,
+    share: Share | None = None,
+    profile: bool = False,
+) -> dict[str, Any]:
     """Train a recipe into a new run directory; returns the last metrics and where things are.
+
+    Args:
+        recipe: what to train.
+        path: the run directory.
+        screen: where to speak.
+        init: a run to take the weights of.
+        share: this process's place, where several train it.
+        profile: whether to find out where steps' time goes.
 
     Raises:
         BadInput: the directory holds a run already, or the recipe does not fit its pictures.
@@ -46,9 +63,12 @@ def new_run(recipe: Recipe, path: Path, screen: Screen, init: Path | None = None
     """
     if (path / "run.json").exists():
         raise BadInput(f"{path} holds a run already: resume it with `striate resume {path}`, or name another with --run")
-    experiment = build(recipe, screen.say, share=share)
+    share = share or Share()
+    with agreed(share):
+        check_alike(share, _facts(recipe))
+        experiment = build(recipe, screen.say, share=share, profile=profile)
     if init is not None:
-        _take_weights(experiment, init)
+        experiment.subject.take(load_model(init).rbm.state(), f"--init {init}")
     run = Run(path, recipe.train.keep)
     write_text(path / "recipe.yaml", dump_yaml(_resolved(experiment).model_dump(mode="json")))
     save_preprocessor(path, experiment.preprocessor)
@@ -61,19 +81,25 @@ def new_run(recipe: Recipe, path: Path, screen: Screen, init: Path | None = None
         created=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         store_digest=experiment.store.digest,
         streamed=experiment.streamed,
+        cluster=experiment.subject.spread,
         **machine(),
     )
-    return _train(experiment, run, screen)
+    return _train(experiment, run, screen, profile)
 
 
-def resume_run(path: Path, screen: Screen, store: Path | None = None, share: Share | None = None) -> dict[str, Any]:
+def resume_run(
+    path: Path, screen: Screen, store: Path | None = None, share: Share | None = None, profile: bool = False
+) -> dict[str, Any]:
     """Go on with a run exactly where it was.
+
+    As many processes as before share the model in the same way; another number chooses anew.
 
     Args:
         path: the run directory.
         screen: where to speak.
         store: where the run's pictures are now, if they were moved.
         share: this process's place, where several train it.
+        profile: whether to find out where steps' time goes.
 
     Raises:
         BadInput: no run is there, or its pictures are not the ones it began with.
@@ -82,16 +108,36 @@ def resume_run(path: Path, screen: Screen, store: Path | None = None, share: Sha
     recipe = run_recipe(path)
     if store is not None:
         recipe = recipe.model_copy(update={"data": recipe.data.model_copy(update={"store": store})})
-    digest = open_store(recipe).digest
-    if digest != described["store_digest"]:
-        raise BadInput(
-            f"{recipe.data.store} has changed since this run began (digest {digest[:12]}, was "
-            f"{described['store_digest'][:12]}): begin a new run, with --init {path} to start from its weights"
-        )
-    preprocessor = Preprocessor.restore(read_json(path / "preprocessor.json"), load_file(path / "preprocessor.safetensors"))
-    # Its numbers come from the checkpoint; the model gives the shapes without training a patch model for the start again.
-    experiment = build(recipe, screen.say, Resumed(load_model(path), preprocessor, described["streamed"]), share)
-    return _train(experiment, Run(path, recipe.train.keep), screen)
+    share = share or Share()
+    with agreed(share):
+        check_alike(share, _facts(recipe))
+        digest = open_store(recipe).digest
+        if digest != described["store_digest"]:
+            raise BadInput(
+                f"{recipe.data.store} has changed since this run began (digest {digest[:12]}, was "
+                f"{described['store_digest'][:12]}): begin a new run, with --init {path} to start from its weights"
+            )
+        fitted = Preprocessor.restore(read_json(path / "preprocessor.json"), load_file(path / "preprocessor.safetensors"))
+        spread = described.get("cluster") or {}
+        if spread.get("processes") == share.count:
+            chosen = {"mode": spread["mode"], "parts": spread["parts"]}
+            recipe = recipe.model_copy(update={"cluster": recipe.cluster.model_copy(update=chosen)})
+        # Its numbers come from the checkpoint; the model gives the shapes without training a patch model for the start again.
+        experiment = build(recipe, screen.say, Resumed(load_model(path), fitted, described["streamed"]), share, profile)
+    run = Run(path, recipe.train.keep)
+    run.describe(cluster=experiment.subject.spread)
+    return _train(experiment, run, screen, profile)
+
+
+def _facts(recipe: Recipe) -> dict[str, str]:
+    """What all processes must have alike; paths and devices are each machine's own."""
+    asked = recipe.model_dump(mode="json", exclude={"device": True, "data": {"store"}, "cluster": True})
+    return {
+        "version of striate": striate.__version__,
+        "version of torch": torch.__version__.partition("+")[0],
+        "recipe": hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:12],
+        "store of pictures": open_store(recipe).digest[:12],
+    }
 
 
 def run_recipe(path: Path) -> Recipe:
@@ -113,23 +159,11 @@ def _resolved(experiment: Experiment) -> Recipe:
 
 def save_preprocessor(path: Path, preprocessor: Preprocessor) -> None:
     """Keep the fitted preprocessing, which a resumed run must not fit again."""
-    import json
-
     write_tensors(path / "preprocessor.safetensors", preprocessor.state())
     write_text(path / "preprocessor.json", json.dumps(preprocessor.describe()))
 
 
-def _take_weights(experiment: Experiment, init: Path) -> None:
-    known = load_model(init).rbm.state()
-    for name, tensor in experiment.subject.weights().items():
-        if name not in known or known[name].shape != tensor.shape:
-            found = tuple(known[name].shape) if name in known else "none"
-            raise BadInput(f"--init {init}: its {name} has shape {found}, this model's is {tuple(tensor.shape)}")
-        tensor.copy_(known[name])
-    experiment.subject.refresh()
-
-
-def _train(experiment: Experiment, run: Run, screen: Screen) -> dict[str, Any]:
+def _train(experiment: Experiment, run: Run, screen: Screen, profile: bool) -> dict[str, Any]:
     learner = experiment.subject.learner
     keep_memory()
     screen.say(_headline(experiment))
@@ -144,6 +178,9 @@ def _train(experiment: Experiment, run: Run, screen: Screen) -> dict[str, Any]:
         train(learner, experiment.batches, run, experiment.loop, _hooks(experiment, run, screen, task, stop))
     metrics = read_metrics(run.path)
     last = metrics[-1] if metrics else {}
+    if profile and experiment.subject.profile is not None:
+        last = {**last, "profile": experiment.subject.profile()}
+        write_text(run.path / "profile.json", json.dumps(last["profile"], indent=1))
     return {"run": str(run.path), "steps": learner.step_number, "wall_s": round(time.monotonic() - begun, 2)} | last
 
 
@@ -173,15 +210,16 @@ def _hooks(experiment: Experiment, run: Run, screen: Screen, task: Task, stop: d
         task.advance((step - seen) * size, **shown)
         seen = step
 
-    def stopped() -> bool:
-        return any_process(stop["asked"], experiment.device) if experiment.share.count > 1 else stop["asked"]
+    def agree(wish: int) -> int:
+        return any_process(wish, experiment.device) if experiment.share.count > 1 else wish
 
     return Hooks(
         resumed=resumed,
         progress=progress,
         snapshot=lambda step: _snapshot(experiment, run, step),
         saved=lambda: _save_model(experiment, run),
-        stop=stopped,
+        stop=lambda: stop["asked"],
+        agree=agree,
     )
 
 
@@ -228,7 +266,7 @@ def _note_end(run: Run, status: str, line: str, **fields: object) -> None:
 
 
 def _dtype_name(experiment: Experiment) -> str:
-    return "bf16" if experiment.subject.learner.dtype == torch.bfloat16 else "fp32"
+    return {torch.bfloat16: "bf16", torch.float64: "fp64"}.get(experiment.subject.learner.dtype, "fp32")
 
 
 def _headline(experiment: Experiment) -> str:
@@ -245,6 +283,9 @@ def _headline(experiment: Experiment) -> str:
 def _snapshot(experiment: Experiment, run: Run, step: int) -> None:
     """Keep some filters as the model holds them, always the same units, (k, c, h, w)."""
     weights = experiment.subject.filters()
+    if experiment.share.rank > 0:
+        # Others only take part in putting the model together.
+        return
     units = torch.linspace(0, len(weights) - 1, min(_SNAPSHOT_FILTERS, len(weights))).long().to(weights.device)
     run.snapshots.mkdir(exist_ok=True)
     pictures = weights[units] if weights.ndim == 4 else weights[units].view(-1, *experiment.preprocessor.shape)
@@ -253,6 +294,8 @@ def _snapshot(experiment: Experiment, run: Run, step: int) -> None:
 
 def _save_model(experiment: Experiment, run: Run) -> None:
     store, parts = experiment.store, experiment.subject.parts()
+    if experiment.share.rank > 0:
+        return
     save_model(run.path, parts, experiment.preprocessor, store.shape, experiment.recipe.name, store.class_names)
 
 

@@ -85,7 +85,8 @@ def load_shares(learner: ShardedLearner, state: Mapping[str, Tensor]) -> None:
         learner.sigma.copy_(state["sigma"])
     if learner.deviations is not None:
         for name, tensor in learner.deviations.state().items():
-            tensor.copy_(state[name])
+            if name in state:
+                tensor.copy_(state[name])
     if "chains" in state and learner.settings.chains is not None:
         rows = _chain_rows(learner)
         own = state["chains"][rows[learner.wire.rank if len(rows) > 1 else 0], hidden.own]

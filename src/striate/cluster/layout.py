@@ -24,8 +24,8 @@ class Layout:
     Attributes:
         mode: the algorithm, see `DESCRIBED`.
         parts: pieces of a batch, each of which travels while the next is worked on.
-        sync_images: mode `both`: images between the moments at which the visible units' copy of the weights overwrites the hidden
-            units'; 0 for never.
+        sync_images: mode `both`: images between the moments at which the visible units' copy of the weights overwrites the
+            hidden units'; 0 for never.
     """
 
     mode: Mode

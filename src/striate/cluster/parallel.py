@@ -1,15 +1,18 @@
-"""Data parallel training: every process learns from its share of each batch, and gradients are averaged.
+"""The processes of a job: how they meet, agree, share batches, and say which of them was lost.
 
-The batch is cut into equal parts in the order of the processes, so that a step is the one process's step up to the order of
-sums. Processes are torchrun's.
+Processes are torchrun's, or those of ``striate train --processes``. All of them read the same recipe and pictures; what keeps
+one from going on stops all, and the first of them says it.
 """
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import TypeVar
 
 import numpy as np
@@ -18,15 +21,20 @@ import torch.distributed as dist
 from torch import Tensor
 
 from striate.cluster.torchrun import started
-from striate.errors import BadInput
+from striate.cluster.wire import Broken, Lost, reached
+from striate.errors import BadInput, StriateError
 from striate.train.batches import Batch, Rows
 
 B = TypeVar("B", bound=Batch)
 
+DEFAULT_TIMEOUT_S = 300.0
+# Long enough for everybody's error to reach everybody; what is still silent then is gone or stuck.
+_ROLL_CALL_S = 3.0
+
 
 @dataclass(frozen=True)
 class Share:
-    """One process's place among those that share batches.
+    """One process's place among those that share the work.
 
     Attributes:
         rank: which one, from 0; 0 keeps the run.
@@ -67,38 +75,202 @@ class SharedRows(Rows[B]):
 
 
 @contextmanager
-def processes() -> Iterator[Share]:
-    """The processes that torchrun started, for as long as they work together; without it, the one there is."""
+def processes(timeout_s: float = DEFAULT_TIMEOUT_S) -> Iterator[Share]:
+    """The processes of this job, for as long as they work together; without others, the one there is.
+
+    Args:
+        timeout_s: how long to wait for another process before it counts as lost.
+
+    Raises:
+        BadInput: they cannot meet.
+        Broken: one of them was lost or failed; the message says which and why.
+    """
     if not started():
         yield Share()
         return
+    share = Share(int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"]))
+    store = _meet(share, timeout_s)
     device = None
     if torch.cuda.is_available():
         device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
         torch.cuda.set_device(device)
-    dist.init_process_group("nccl" if device is not None else "gloo", device_id=device)
     try:
-        yield Share(dist.get_rank(), dist.get_world_size())
+        with reached():
+            dist.init_process_group(
+                "nccl" if device is not None else "gloo",
+                store=dist.PrefixStore("work", store),
+                rank=share.rank,
+                world_size=share.count,
+                timeout=timedelta(seconds=timeout_s),
+                device_id=device,
+            )
+        yield share
+    except Lost as lost:
+        raise _named(lost, store, share, timeout_s) from None
+    except BaseException as error:
+        # The others will lose this process; they should know why.
+        with suppress(RuntimeError):
+            store.set(f"failed/{share.rank}", str(error) or type(error).__name__)
+        raise
     finally:
-        dist.destroy_process_group()
+        if dist.is_initialized():
+            dist.destroy_process_group()
+
+
+def _meet(share: Share, timeout_s: float) -> dist.Store:
+    """The store at which processes meet: torchrun's own, or the first process's."""
+    host, port = os.environ["MASTER_ADDR"], os.environ["MASTER_PORT"]
+    launched = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
+    try:
+        store = dist.TCPStore(
+            host,
+            int(port),
+            share.count,
+            is_master=share.rank == 0 and not launched,
+            timeout=timedelta(seconds=timeout_s),
+            wait_for_workers=False,
+        )
+    except (RuntimeError, ValueError) as error:
+        if "EADDRINUSE" in str(error) or "in use" in str(error):
+            raise BadInput(f"port {port} is in use on this machine: choose another MASTER_PORT") from None
+        raise BadInput(
+            f"process {share.rank} found nobody at {host}:{port} within {timeout_s:g} s: is the first process running, is the "
+            "address right, does a firewall stand between?"
+        ) from None
+    # A store that outlives a restart holds the words of the attempt before.
+    return dist.PrefixStore(f"attempt-{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
+
+
+def _named(lost: Lost, store: dist.Store, share: Share, timeout_s: float) -> Broken:
+    """Who does not answer a roll call, and what the others said before they went. The first who is left tells the user."""
+    missing, failed = set(range(share.count)) - {share.rank}, {}
+    try:
+        store.set(f"here/{share.rank}", "yes")
+        until = time.monotonic() + _ROLL_CALL_S
+        while missing and time.monotonic() < until:
+            for rank in sorted(missing):
+                if store.check([f"failed/{rank}"]):
+                    failed[rank] = store.get(f"failed/{rank}").decode()
+                if rank in failed or store.check([f"here/{rank}"]):
+                    missing.discard(rank)
+            time.sleep(0.05)
+    except RuntimeError:
+        # Only the first keeps a store that can vanish.
+        why = "process 0, at which all others meet, was killed or cannot be reached any more"
+        return Broken(why, speaker=share.rank == 1)
+    left = [rank for rank in range(share.count) if rank not in missing and rank not in failed]
+    speaker = share.rank == left[0] and 0 not in failed
+    if failed:
+        rank, why = min(failed.items())
+        return Broken(f"process {rank} of {share.count} failed: {why}", speaker)
+    if missing:
+        names = ", ".join(map(str, sorted(missing)))
+        why = f"process {names} of {share.count} was killed, is stuck, or cannot be reached any more"
+        return Broken(f"{why} (noticed by process {share.rank}; cluster.timeout_s is {timeout_s:g})", speaker)
+    why = f"the {share.count} processes lost one another: is cluster.timeout_s={timeout_s:g} too short? ({lost})"
+    return Broken(why, speaker)
+
+
+@contextmanager
+def agreed(share: Share) -> Iterator[None]:
+    """Preparations that all processes make: if any fails, all fail with its reason, and nobody waits for it in vain.
+
+    Raises:
+        StriateError: of the kind the first of them met.
+    """
+    if share.count == 1:
+        yield
+        return
+    error: Exception | None = None
+    try:
+        yield
+    except Lost:
+        raise
+    except Exception as found:
+        error = found
+    said = tell_all(json.dumps(None if error is None else [isinstance(error, BadInput), str(error) or type(error).__name__]))
+    failures = {rank: told for rank, told in enumerate(map(json.loads, said)) if told is not None}
+    if not failures:
+        return
+    if error is not None and not isinstance(error, StriateError):
+        raise error
+    rank, (bad_input, why) = next(iter(failures.items()))
+    everybody = len(failures) == share.count and len({told[1] for told in failures.values()}) == 1
+    kind = BadInput if bad_input else StriateError
+    raise kind(why if everybody else f"process {rank} of {share.count}: {why}")
+
+
+def check_alike(share: Share, facts: Mapping[str, str]) -> None:
+    """Refuse to begin where a process has another version, recipe or pictures than the first.
+
+    Raises:
+        BadInput: naming the process and what it has.
+    """
+    if share.count == 1:
+        return
+    told = [json.loads(text) for text in tell_all(json.dumps(dict(facts)))]
+    for rank, other in enumerate(told):
+        for name, value in told[0].items():
+            if other.get(name) != value:
+                raise BadInput(
+                    f"process {rank} of {share.count} has another {name} than the first: {other.get(name)}, not {value}"
+                )
+
+
+def tell_all(text: str) -> list[str]:
+    """Everybody's text, by rank."""
+    # With something to send even if nothing is said.
+    own = torch.from_numpy(np.frombuffer(text.encode() + b"\n", np.uint8).copy())
+    device = _device()
+    lengths = [torch.zeros(1, dtype=torch.int64, device=device) for _ in range(dist.get_world_size())]
+    with reached():
+        dist.all_gather(lengths, torch.tensor([len(own)], device=device))
+        longest = max(int(length) for length in lengths)
+        padded = torch.cat([own, own.new_zeros(longest - len(own))]).to(device)
+        texts = [torch.empty_like(padded) for _ in lengths]
+        dist.all_gather(texts, padded)
+    return [bytes(told[: int(length) - 1].cpu().numpy()).decode() for told, length in zip(texts, lengths)]
+
+
+def from_first(tensor: Tensor) -> Tensor:
+    """The first process's numbers in everybody's tensor, changed in place."""
+    with reached():
+        if tensor.device.type == _device().type:
+            dist.broadcast(tensor, 0)
+        else:
+            dist.broadcast(moved := tensor.to(_device()), 0)
+            tensor.copy_(moved)
+    return tensor
+
+
+def _device() -> torch.device:
+    return torch.device("cuda" if dist.get_backend() == "nccl" else "cpu")
+
+
+def open_meeting() -> dist.TCPStore:
+    """A store at which the processes of this machine can meet, at a port that was free; whoever opens it outlives them."""
+    return dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False, timeout=timedelta(seconds=30))
 
 
 def wait_for_all() -> None:
     """Go on when every process is here."""
-    dist.barrier()
+    with reached():
+        dist.barrier()
 
 
 def average(tensors: list[Tensor]) -> list[Tensor]:
     """Means over processes, in one message."""
     flat = torch.cat([tensor.reshape(-1).float() for tensor in tensors])
-    dist.all_reduce(flat)
+    with reached():
+        dist.all_reduce(flat)
     flat /= dist.get_world_size()
     sizes = [tensor.numel() for tensor in tensors]
     return [part.view_as(tensor) for part, tensor in zip(flat.split(sizes), tensors)]
 
 
-def any_process(asked: bool, device: torch.device | str = "cpu") -> bool:
-    """Whether any process says so: all of them then do the same."""
+def any_process(asked: int | bool, device: torch.device | str = "cpu") -> int:
+    """The most that any process says: all of them then do the same."""
     flag = torch.tensor(int(asked), device=device)
-    dist.all_reduce(flag, dist.ReduceOp.MAX)
-    return bool(flag)
+    with reached():
+        dist.all_reduce(flag, dist.ReduceOp.MAX)
+    return int(flag)

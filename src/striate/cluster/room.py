@@ -25,8 +25,8 @@ class Widths:
 class Room:
     """Arrays for the examples a process works on: ``examples`` of the ``whole`` batch, and its own chains likewise.
 
-    Rows of the negative phase follow the data's. ``states0`` and ``states`` are the hidden states of data and chains, of all hidden
-    units where the process needs them all; `own` gives its own units' columns of such an array.
+    Rows of the negative phase follow the data's. ``states0`` and ``states`` are the hidden states of data and chains, of all
+    hidden units where the process needs them all; `own` gives its own units' columns of such an array.
     """
 
     def __init__(

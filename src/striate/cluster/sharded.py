@@ -71,8 +71,11 @@ class ShardedLearner:
         self._readers = wire.count if layout.mode == "data" else 1
         sharers, place = (1, 0) if layout.mode == "data" else (wire.count, wire.rank)
         hidden, visible = slices(rbm.num_hidden, sharers, "hidden units"), slices(rbm.num_visible, sharers, "visible units")
-        gaussian = isinstance(rbm.units, Gaussian)
-        self.sigma = rbm.units.sigma.detach().to(exact).expand(rbm.num_visible).clone() if gaussian else None
+        units = rbm.units
+        gaussian = isinstance(units, Gaussian)
+        self.sigma: Tensor | None = None
+        if isinstance(units, Gaussian):
+            self.sigma = units.sigma.detach().to(exact).expand(rbm.num_visible).clone()
         self.deviations = SigmaUpdate(self.sigma) if self.sigma is not None and settings.sigma_rate else None
         self.copies = Copies(rbm.weights.detach(), hidden, visible, wire, layout, dtype)
         self.hidden_bias = BiasUpdate(rbm.hidden_bias.detach()[hidden[place]].to(exact).clone())
@@ -127,7 +130,7 @@ class ShardedLearner:
             raise BadInput(f"a batch of shape {tuple(batch.shape)} does not fit {layer.size} visible units")
         held = slice(0, layer.size) if room.visible.shape[1] == layer.size else layer.own
         seen, data = batch[:, held], room.visible[: room.size]
-        if self.sigma is not None:
+        if self.sigma is not None and self._own_sigma is not None:
             data.copy_(seen / self.sigma[held])
             torch.div(batch[:, layer.own], self._own_sigma, out=room.v0)
             return
@@ -163,7 +166,7 @@ class ShardedLearner:
             sent = self._reconstruct(f"v{k}", draws, room, negative, measure)
             arrived = halves.to_visible(states, room.v_mean, parts, ready, sent)
             states = room.states
-            then: Callable[[slice], Done] = lambda part: at_once
+            then: Callable[[slice], Done] = _left_alone
             if k < settings.k or self.chains is not None or settings.final_states:
                 then = self._draw(f"h{k}", draws, room, mean, states, room.chains, room.whole_negative)
             ready = halves.to_hidden(negative, mean, parts, arrived, then)
@@ -265,6 +268,7 @@ class ShardedLearner:
 
     def _squares(self, room: Room) -> Tensor:
         """This process's share of the mean of ((v - b) / sigma)^2 over the data less that over the chains."""
+        assert self._own_sigma is not None
         bias = self.visible_bias.bias / self._own_sigma
         chains = room.v_mean[: room.num_negative]
         data = (room.v0 - bias).square_().sum(dim=0) / room.whole
@@ -330,16 +334,29 @@ class ShardedLearner:
     def state(self) -> dict[str, Tensor]:
         """Everything a resumed run needs, as the plain learner keeps it, on the first process; asked for by all at once.
 
-        Where the two copies of the weights differ, the rows' copy comes with it, for as many processes to go on exactly. The other
-        processes give their step's number alone.
+        Where the two copies of the weights differ, the rows' copy comes with it, for as many processes to go on exactly. The
+        other processes give their step's number alone.
         """
         tensors = {**self.copies.collect(), **vectors(self)}
         return ({} if self.wire.rank else tensors) | {"step": torch.tensor(self.step_number)}
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
-        """Take over what `state` of any number of processes gave on the first of them; whole on every process."""
+        """Take over what `state` of any number of processes gave on the first of them; whole on every process.
+
+        What the others gave holds nothing to take over: of this very moment, that is no loss.
+        """
+        if set(state) == {"step"} and int(state["step"]) == self.step_number:
+            return
         load_shares(self, state)
         self.step_number = int(state["step"])
+
+    def begin_from(self, state: Mapping[str, Tensor]) -> None:
+        """Take over a whole model's parameters (`RBM.state`), with nothing learned so far."""
+        nothing = {f"velocity.{name}": torch.zeros_like(state[name]) for name in ("weights", "visible_bias", "hidden_bias")}
+        activity = torch.full_like(state["hidden_bias"], self.settings.sparsity_target or 0.0)
+        load_shares(self, {**nothing, "activity": activity, **state, "step": torch.tensor(0)})
+        if self.deviations is not None:
+            self.deviations.refresh()
 
     def diagnose(self) -> dict[str, float]:
         """Slower readings for the log, as the plain learner's."""
@@ -359,6 +376,11 @@ class ShardedLearner:
         if self.deviations is not None and self.sigma is not None:
             readings |= {f"sigma_{name}": float(getattr(self.sigma, name)()) for name in ("min", "median", "max")}
         return readings
+
+
+def _left_alone(part: slice) -> Done:
+    """For means of which nothing is drawn."""
+    return at_once
 
 
 def _check(settings: CDSettings, rbm: RBM) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 from striate.errors import BadInput
 
 
@@ -20,7 +22,7 @@ def slices(size: int, count: int, what: str) -> list[slice]:
         raise BadInput(f"{count} processes cannot share {size} {what}: start {size} at most")
     short, longer = divmod(size, count)
     starts = [piece * short + min(piece, longer) for piece in range(count + 1)]
-    return [slice(start, stop) for start, stop in zip(starts, starts[1:])]
+    return [slice(start, stop) for start, stop in itertools.pairwise(starts)]
 
 
 def length(piece: slice) -> int:

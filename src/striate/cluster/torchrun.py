@@ -15,3 +15,8 @@ def started() -> bool:
 def speaks() -> bool:
     """Whether this process prints results: of several, the first speaks for all."""
     return not started() or os.environ["RANK"] == "0"
+
+
+def restarted() -> bool:
+    """Whether this process takes the place of one that was lost."""
+    return started() and os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") != "0"

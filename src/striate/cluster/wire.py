@@ -25,10 +25,25 @@ class Lost(StriateError):
     """Another process cannot be reached any more. Which one it is, a roll call tells (`parallel.py`)."""
 
 
+class Broken(StriateError):
+    """The job is over: a process was lost or failed. Exit code 1.
+
+    Args:
+        message: which, and why.
+        speaker: whether this process is the one to say it.
+    """
+
+    def __init__(self, message: str, speaker: bool) -> None:
+        super().__init__(message)
+        self.speaker = speaker
+
+
 class Arrival:
     """Messages on their way, and what must stay in memory until they are there."""
 
-    def __init__(self, profile: Profile, works: Sequence[dist.Work], incoming: list[Tensor], outgoing: Sequence[Tensor]) -> None:
+    def __init__(
+        self, profile: Profile, works: Sequence[dist.Work], incoming: list[Tensor], outgoing: Sequence[Tensor]
+    ) -> None:
         self._profile, self._works, self._incoming, self._outgoing = profile, works, incoming, outgoing
 
     def wait(self) -> list[Tensor]:

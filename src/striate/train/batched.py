@@ -61,9 +61,11 @@ class BatchedContrastiveLearner:
             room.v0.div_(sigma[:, None])
         room.visible[:, :size].copy_(room.v0)
         self._hidden_means(room, slice(0, size))
-        activity = room.h_mean.mean(dim=1)
-        positive = activity.clone()
-        room.hidden[:, :size].copy_(room.h_mean)
+        positive = room.h_mean.mean(dim=1)
+        self._draw_hidden(room, "h0", draws)
+        entered = room.h_state if self.settings.data_states else room.h_mean
+        activity = entered.float().mean(dim=1)
+        room.hidden[:, :size].copy_(entered)
         error = self._negative_phase(room, draws)
         activity -= room.h_mean.mean(dim=1)
         room.hidden[:, size:].copy_(room.h_mean.neg_())
@@ -74,7 +76,8 @@ class BatchedContrastiveLearner:
     def _negative_phase(self, room: _Workspace, draws: Draws) -> Tensor:
         error = torch.zeros(())
         for k in range(1, self.settings.k + 1):
-            torch.lt(draws.uniform(f"h{k - 1}", room.h_mean.shape, out=room.uniform_h), room.h_mean, out=room.h_state)
+            if k > 1:
+                self._draw_hidden(room, f"h{k - 1}", draws)
             v = self._visible_means(room)
             if k == 1:
                 difference = room.v0 - v
@@ -89,6 +92,9 @@ class BatchedContrastiveLearner:
             name = f"h{self.settings.k}"
             torch.lt(draws.uniform(name, room.h_mean.shape, out=room.uniform_h), room.h_mean, out=room.h_mean)
         return error
+
+    def _draw_hidden(self, room: _Workspace, name: str, draws: Draws) -> None:
+        torch.lt(draws.uniform(name, room.h_mean.shape, out=room.uniform_h), room.h_mean, out=room.h_state)
 
     def _hidden_means(self, room: _Workspace, rows: slice) -> None:
         torch.bmm(room.visible[:, rows], self._operand.transpose(1, 2), out=room.product_h)

@@ -16,6 +16,8 @@ from striate.train.learner import Learner
 from striate.train.monitor import Monitor
 from striate.train.run import Run
 
+SAVE, STOP = 1, 2
+
 
 @dataclass(frozen=True)
 class LoopSettings:
@@ -44,6 +46,8 @@ class Hooks:
         snapshot: at each snapshot step.
         saved: after each checkpoint.
         stop: asked after every step; True ends the run with everything saved.
+        agree: given this process's wish after a step (`SAVE`, `STOP` or 0), gives the most urgent one of all processes, who
+            save and stop together or not at all.
     """
 
     resumed: Callable[[int, list[str]], None]
@@ -51,6 +55,7 @@ class Hooks:
     snapshot: Callable[[int], None]
     saved: Callable[[], None]
     stop: Callable[[], bool]
+    agree: Callable[[int], int] = int
 
 
 class Window:
@@ -111,17 +116,19 @@ def train(learner: Learner[B], batches: Batches[B], run: Run, settings: LoopSett
         for batch in batches.starting_at(learner.step_number):
             window.add(learner.step(batch))
             step = learner.step_number
-            last, stop = step >= settings.total_steps or learner.finished, hooks.stop()
+            last = step >= settings.total_steps or learner.finished
+            due = clock.since_saved_s > settings.checkpoint_every_s
+            wish = hooks.agree(STOP if hooks.stop() else SAVE if due else 0)
             if step % settings.log_every == 0 or last:
                 window = _log(window, learner, batches, run, monitor, clock, hooks)
             if step in settings.snapshot_steps:
                 hooks.snapshot(step)
-            if last or stop or clock.since_saved_s > settings.checkpoint_every_s:
+            if last or wish:
                 monitor.check(step, learner.diagnose())
                 save()
             if last:
                 return
-            if stop:
+            if wish == STOP:
                 raise Interrupted(f"stopped at step {step} of {settings.total_steps}, saved: striate resume {run.path}")
     except Diverged as error:
         raise Diverged(f"{error}; the checkpoint of step {run.checkpoints.steps()[-1]} in {run.path} is kept") from None

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from striate.app.commands.train import show_training
+from striate.app.commands.train import add_shared_arguments, show_training
 
 if TYPE_CHECKING:
     from striate.app.screen import Screen
@@ -21,16 +21,20 @@ EXAMPLE = "striate resume runs/patches"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the verb's arguments."""
     parser.add_argument("run", metavar="RUN", type=Path, help="a run directory")
+    add_shared_arguments(parser)
     parser.add_argument("--store", type=Path, help="where the run's pictures are now, if they were moved")
 
 
 def run(args: argparse.Namespace, screen: Screen) -> dict[str, Any]:
     """Train on; the result is train's."""
     from striate.app.together import together
-    from striate.app.training import resume_run
+    from striate.app.training import resume_run, run_recipe
+    from striate.cluster.parallel import DEFAULT_TIMEOUT_S
 
-    with together(args.run, screen) as place:
-        return resume_run(place.run, place.screen, args.store, place.share)
+    # Where the run is on the first process's machine alone, it is sent to the others when they have met.
+    known = (args.run / "recipe.yaml").is_file()
+    with together(args.run, screen, run_recipe(args.run).cluster.timeout_s if known else DEFAULT_TIMEOUT_S) as place:
+        return resume_run(place.run, place.screen, args.store, place.share, args.profile)
 
 
 def show(result: dict[str, Any], screen: Screen) -> None:

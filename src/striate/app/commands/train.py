@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from striate.errors import BadInput
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from striate.app.screen import Screen
 
 SUMMARY = "Run a recipe into a run directory: checkpoints, curves, filters over time, and the trained model."
@@ -25,8 +28,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--size", help="small, gpu or paper, where the recipe has sizes")
     parser.add_argument("--run", type=Path, help="the run directory (default: runs/NAME)")
     parser.add_argument("--init", type=Path, help="start a new run from the weights of this one")
+    add_shared_arguments(parser)
     parser.add_argument("--dry-run", action="store_true", help="print the recipe as it would be run, and stop")
     parser.add_argument("--schema", action="store_true", help="print the JSON Schema of recipes, and stop")
+
+
+def add_shared_arguments(parser: argparse.ArgumentParser) -> None:
+    """Those of every verb that trains: how many processes, and where their time goes."""
+    parser.add_argument("--processes", type=count, default=1, metavar="K", help="processes of this machine that share the work")
+    parser.add_argument("--restarts", type=int, default=0, metavar="N", help="go on so often if one is lost")
+    parser.add_argument("--profile", action="store_true", help="show where each process's time goes (RBMs)")
+
+
+def count(text: str) -> int:
+    """A number of processes."""
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a number of processes from 1, found {text!r}")
+    return int(text)
 
 
 def run(args: argparse.Namespace, screen: Screen) -> dict[str, Any]:
@@ -41,10 +59,13 @@ def run(args: argparse.Namespace, screen: Screen) -> dict[str, Any]:
     if args.dry_run:
         return {"recipe": recipe.model_dump(mode="json")}
     from striate.app.together import together
-    from striate.app.training import new_run
+    from striate.app.training import new_run, resume_run
+    from striate.cluster.torchrun import restarted
 
-    with together(args.run or Path("runs") / recipe.name, screen) as place:
-        return new_run(recipe, place.run, place.screen, args.init, place.share)
+    with together(args.run or Path("runs") / recipe.name, screen, recipe.cluster.timeout_s) as place:
+        if restarted() and (place.run / "run.json").exists():
+            return resume_run(place.run, place.screen, share=place.share, profile=args.profile)
+        return new_run(recipe, place.run, place.screen, args.init, place.share, args.profile)
 
 
 def show(result: dict[str, Any], screen: Screen) -> None:
@@ -65,4 +86,17 @@ def show_training(result: dict[str, Any], screen: Screen) -> None:
     shown = ", ".join(f"{name.replace('_', ' ')} {result[name]:.4g}" for name in names if name in result)
     if shown:
         screen.say(f"{result['steps']:,} steps in {result['wall_s']:.0f} s: {shown}")
+    if "profile" in result:
+        screen.say(profile_table(result["profile"]))
     screen.say(f"next: striate show {result['run']} report")
+
+
+def profile_table(profile: Sequence[Mapping[str, float]]) -> Table:
+    """Seconds of each process in each part of its steps, and what it received."""
+    from rich.table import Table
+
+    table = Table("process", *(name for name in profile[0] if name != "received_bytes"), "received", box=None)
+    for rank, one in enumerate(profile):
+        seconds = [f"{value:.2f} s" for name, value in one.items() if name != "received_bytes"]
+        table.add_row(str(rank), *seconds, f"{one['received_bytes'] / 1e6:,.1f} MB")
+    return table

@@ -11,7 +11,7 @@ from striate.app.kinds.rbm import build_rbm
 from striate.app.kinds.sparse import build_sparse
 
 KINDS = {
-    "rbm": Kind(build_rbm, on_activities=True),
+    "rbm": Kind(build_rbm, on_activities=True, shared=True),
     "patch-rbms": Kind(build_patches, on_activities=False),
     "net": Kind(build_net, on_activities=False),
     "autoencoder": Kind(build_autoencoder, on_activities=False),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from striate.app.kinds.kind import Prepared, Subject, schedule_settings
+from striate.app.kinds.kind import Prepared, Subject, in_place, schedule_settings
 from striate.app.kinds.net import backprop_settings
 from striate.app.load import Parts
 from striate.app.recipe import AutoencoderGroup
@@ -53,7 +53,6 @@ def build_autoencoder(prepared: Prepared, resumed: Parts | None) -> Subject:
         prepared.rows,
         parts=lambda: Parts(autoencoder=current()),
         filters=lambda: learner.weights[0],
-        weights=named,
-        refresh=learner.refresh,
+        take=in_place(named, learner.refresh),
         title=f"an autoencoder of {sizes}",
     )

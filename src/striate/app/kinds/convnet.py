@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from striate.app.kinds.kind import Prepared, Subject, schedule_settings
+from striate.app.kinds.kind import Prepared, Subject, in_place, schedule_settings
 from striate.app.kinds.labels import split_labelled
 from striate.app.load import Parts, load_model
 from striate.app.recipe import ConvnetGroup, Recipe
@@ -38,6 +38,7 @@ def build_convnet(prepared: Prepared, resumed: Parts | None) -> Subject:
     recipe, group, train = prepared.recipe, prepared.recipe.model, prepared.recipe.train
     assert isinstance(group, ConvnetGroup)
     shape = prepared.preprocessor.shape
+    prepared.share.part(train.batch_size)
     positions, held = split_labelled(prepared)
     start = resumed.convnet if resumed is not None and resumed.convnet is not None else _start(prepared, shape)
     net = start.build().to(prepared.device)
@@ -74,8 +75,7 @@ def build_convnet(prepared: Prepared, resumed: Parts | None) -> Subject:
         rows if prepared.share.count == 1 else SharedRows(rows, prepared.share),
         parts=lambda: Parts(convnet=replace(start, state=_on_cpu(learner.parameters()))),
         filters=lambda: learner.parameters()[_first_key(start)],
-        weights=lambda: dict(net.named_parameters()),
-        refresh=learner.refresh,
+        take=in_place(lambda: dict(net.named_parameters()), learner.refresh),
         title=f"{start.name}, {parameters(start.spec):,} parameters on crops of {cropper.shape[1]}x{cropper.shape[2]}",
     )
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import torch
@@ -12,6 +12,7 @@ from torch import Tensor
 from striate.app.load import Parts
 from striate.app.recipe import Recipe, TrainGroup
 from striate.cluster.parallel import Share
+from striate.errors import BadInput
 from striate.preprocess import Preprocessor
 from striate.preprocess.patches import Pictures
 from striate.train import ScheduleSettings
@@ -37,7 +38,8 @@ class Prepared:
         device: where to train.
         total_steps: of the whole run.
         say: told what is being done.
-        share: this process's place among those that share batches.
+        share: this process's place among those that share the work.
+        profile: whether to find out where a step's time goes.
     """
 
     recipe: Recipe
@@ -52,6 +54,7 @@ class Prepared:
     total_steps: int
     say: Say
     share: Share
+    profile: bool = False
 
 
 class DtypedLearner(Learner[Any], Protocol):
@@ -67,20 +70,50 @@ class Subject:
     Attributes:
         learner: trains it.
         rows: its training data; the prepared ones, or those with labels beside them.
-        parts: the model as it stands, on the CPU.
-        filters: its filters in the space of the preprocessed pictures, (units, pixels).
-        weights: those that `--init` may set, by name; changed in place.
-        refresh: to be called after that.
+        parts: the model as it stands, on the CPU; whole on the first process, whatever is at hand on others.
+        filters: its filters in the space of the preprocessed pictures, (units, pixels); likewise.
+        take: begin from other weights, for `--init`: tensors by name, and where they are from.
         title: its size in words.
+        spread: how several processes share it, for the run's record.
+        profile: seconds of each process in each part of its steps, by rank.
     """
 
     learner: DtypedLearner
     rows: Rows[Any]
     parts: Callable[[], Parts]
     filters: Callable[[], Tensor]
-    weights: Callable[[], dict[str, Tensor]]
-    refresh: Callable[[], None]
+    take: Callable[[Mapping[str, Tensor], str], None]
     title: str
+    spread: dict[str, Any] = field(default_factory=dict)
+    profile: Callable[[], list[dict[str, float]]] | None = None
+
+
+def in_place(own: Callable[[], Mapping[str, Tensor]], then: Callable[[], None]) -> Callable[[Mapping[str, Tensor], str], None]:
+    """`Subject.take` of a model whose weights can be written to.
+
+    Args:
+        own: the weights that may be set, by name.
+        then: to be called after that.
+    """
+
+    def take(given: Mapping[str, Tensor], source: str) -> None:
+        for name, tensor in own().items():
+            check_shape(name, given, tuple(tensor.shape), source)
+            tensor.copy_(given[name])
+        then()
+
+    return take
+
+
+def check_shape(name: str, given: Mapping[str, Tensor], shape: tuple[int, ...], source: str) -> None:
+    """Refuse a tensor that is not there or does not fit.
+
+    Raises:
+        BadInput: naming what was found.
+    """
+    if name not in given or given[name].shape != shape:
+        found = tuple(given[name].shape) if name in given else "none"
+        raise BadInput(f"{source}: its {name} has shape {found}, this model's is {shape}")
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from striate.app.kinds.kind import Prepared, Subject, schedule_settings
+from striate.app.kinds.kind import Prepared, Subject, in_place, schedule_settings
 from striate.app.kinds.labels import split_labelled
 from striate.app.load import Parts, load_model
 from striate.app.recipe import NetGroup, TrainGroup
@@ -67,8 +67,7 @@ def build_net(prepared: Prepared, resumed: Parts | None) -> Subject:
         train,
         parts=lambda: Parts(net=current()),
         filters=lambda: learner.weights[0],
-        weights=named,
-        refresh=learner.refresh,
+        take=in_place(named, learner.refresh),
         title=f"a net of {sizes}",
     )
 

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from striate.app.kinds.kind import Prepared, Subject, schedule_settings
+from striate.app.kinds.kind import Prepared, Subject, in_place, schedule_settings
 from striate.app.kinds.rbm import cd_settings
 from striate.app.load import Parts
 from striate.app.recipe import PatchesGroup
@@ -64,8 +64,7 @@ def build_patches(prepared: Prepared, resumed: Parts | None) -> Subject:
         CutRows(prepared.rows, layout),
         parts=lambda: Parts((merged(),)),
         filters=lambda: merged().weights,
-        weights=dict,
-        refresh=learner.refresh,
+        take=in_place(dict, learner.refresh),
         title=f"{layout.count} RBMs of {layout.dim} visible x {model.hidden} hidden units",
     )
 

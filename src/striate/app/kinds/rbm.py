@@ -9,9 +9,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from striate.app.kinds.kind import Prepared, Say, Subject, schedule_settings
+from striate.app.kinds.kind import Prepared, Say, Subject, in_place, schedule_settings
+from striate.app.kinds.sharing import build_shared
 from striate.app.load import Parts, load_model
 from striate.app.recipe import RBMGroup, Recipe, StartSettings, TrainGroup
+from striate.cluster.parallel import tell_all
 from striate.compute import choose_dtype
 from striate.draws import Draws, generator
 from striate.errors import BadInput
@@ -32,23 +34,29 @@ def build_rbm(prepared: Prepared, resumed: Parts | None) -> Subject:
     if below.rbms:
         check_stacks(below.rbms[-1], rbm, len(below.rbms) + 1)
     rbm = rbm.to(prepared.device)
-    shape = (recipe.train.batch_size, rbm.num_visible, rbm.num_hidden)
+    settings, shape = cd_settings(recipe.train), (recipe.train.batch_size, rbm.num_visible, rbm.num_hidden)
+    dtype = choose_dtype(recipe.train.dtype, prepared.device, shape)
+    if prepared.share.count > 1 or prepared.profile or dtype == torch.float64:
+        return build_shared(prepared, rbm, settings, _agreed(dtype, prepared.share.count))
     learner = ContrastiveLearner(
-        rbm,
-        cd_settings(recipe.train),
-        schedule(schedule_settings(recipe.train), prepared.total_steps),
-        seed=recipe.seed,
-        dtype=choose_dtype(recipe.train.dtype, prepared.device, shape),
+        rbm, settings, schedule(schedule_settings(recipe.train), prepared.total_steps), seed=recipe.seed, dtype=dtype
     )
     return Subject(
         learner,
         prepared.rows,
         parts=lambda: Parts((*below.rbms, learner.rbm.to("cpu"))),
         filters=lambda: Parts((*below.rbms, learner.rbm)).filters(),
-        weights=lambda: learner.rbm.state(),
-        refresh=learner.refresh,
+        take=in_place(lambda: learner.rbm.state(), learner.refresh),
         title=f"{rbm.num_visible} visible x {rbm.num_hidden} hidden units",
     )
+
+
+def _agreed(dtype: torch.dtype, count: int) -> torch.dtype:
+    """The first process's format: machines may measure differently."""
+    if count == 1:
+        return dtype
+    name = tell_all(str(dtype).removeprefix("torch."))[0]
+    return {"bfloat16": torch.bfloat16, "float64": torch.float64}.get(name, torch.float32)
 
 
 def cd_settings(group: TrainGroup) -> CDSettings:
@@ -68,6 +76,7 @@ def cd_settings(group: TrainGroup) -> CDSettings:
         langevin_step=group.langevin_step,
         centring=group.centring,
         clip=group.clip,
+        data_states=group.data_states,
         final_states=group.final_states,
     )
 

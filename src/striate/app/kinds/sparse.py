@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from torch import Tensor
 
-from striate.app.kinds.kind import Prepared, Subject, schedule_settings
+from striate.app.kinds.kind import Prepared, Subject, in_place, schedule_settings
 from striate.app.load import Parts
 from striate.app.recipe import Recipe, SparseGroup
 from striate.compute import choose_dtype, keep_memory
@@ -54,8 +54,7 @@ def build_sparse(prepared: Prepared, resumed: Parts | None) -> Subject:
         prepared.rows,
         parts=lambda: Parts(sparse=current()),
         filters=lambda: current().filters,
-        weights=weights,
-        refresh=lambda: None,
+        take=in_place(weights, lambda: None),
         title=(
             f"{len(spec.stages)} stages, {predicted.parameters:,} weights; {predicted.flops / 1e9:.2f} GFLOP a picture, "
             f"{(predicted.parameter_bytes + predicted.activity_bytes) / 2**30:.2f} GiB"

@@ -93,6 +93,8 @@ def _enter(arguments: list[str], folder: Path | None, said: Path) -> None:
 
 def clean_server() -> ForkServerContext:
     """The server that forks them. (There is one for all tests: it loads what the imports' tests want, too.)"""
+    # As the program itself does before it loads torch.
+    os.environ["TORCH_CPP_LOG_LEVEL"] = "FATAL"
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(
         ["training", "killing", "striate.app.training", "striate.app.looking", "torch.utils.tensorboard"]

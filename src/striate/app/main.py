@@ -14,7 +14,7 @@ from types import ModuleType
 from typing import NoReturn
 
 from striate.app.stopping import StopRequests, stop_requests
-from striate.cluster.torchrun import speaks
+from striate.cluster.torchrun import speaks, started
 from striate.errors import BadInput, Interrupted, StriateError
 
 # verb -> (module under striate.app.commands, what it does)
@@ -37,6 +37,9 @@ SYNONYMS = {"pretrain": "train", "fit": "learn", "evaluate": "probe", "benchmark
 
 def entry() -> NoReturn:
     """The program ``striate``."""
+    if started():
+        # The engine tells of lost processes at length, and so do we, in a line.
+        os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "FATAL")
     try:
         code = main(sys.argv[1:])
         sys.stdout.flush()

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 
 from striate.app.screen import Screen
-from striate.cluster.parallel import Share, agreed, from_first, processes, tell_all, wait_for_all
+from striate.cluster.parallel import Share, from_first, processes, tell_all, wait_for_all
 
 # What a run is resumed from; the rest is for people.
 _NEEDED = ("run.json", "recipe.yaml", "metrics.jsonl", "preprocessor.*", "encoder.safetensors", "checkpoints/*")
@@ -56,8 +56,7 @@ def together(run: Path, screen: Screen, timeout_s: float) -> Iterator[Place]:
             return
         with tempfile.TemporaryDirectory() as folder:
             own = run if share.rank == 0 else Path(folder) / "run"
-            with agreed(share):
-                hand_over(run, own, share)
+            hand_over(run, own, share)
             if share.rank > 0:
                 screen = Screen(quiet=True, check=screen.check)
             # Nobody writes before everybody has read.

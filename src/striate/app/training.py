@@ -64,9 +64,8 @@ def new_run(
     if (path / "run.json").exists():
         raise BadInput(f"{path} holds a run already: resume it with `striate resume {path}`, or name another with --run")
     share = share or Share()
-    with agreed(share):
-        check_alike(share, _facts(recipe))
-        experiment = build(recipe, screen.say, share=share, profile=profile)
+    _check_alike(share, recipe)
+    experiment = build(recipe, screen.say, share=share, profile=profile)
     if init is not None:
         experiment.subject.take(load_model(init).rbm.state(), f"--init {init}")
     run = Run(path, recipe.train.keep)
@@ -109,24 +108,29 @@ def resume_run(
     if store is not None:
         recipe = recipe.model_copy(update={"data": recipe.data.model_copy(update={"store": store})})
     share = share or Share()
-    with agreed(share):
-        check_alike(share, _facts(recipe))
-        digest = open_store(recipe).digest
-        if digest != described["store_digest"]:
-            raise BadInput(
-                f"{recipe.data.store} has changed since this run began (digest {digest[:12]}, was "
-                f"{described['store_digest'][:12]}): begin a new run, with --init {path} to start from its weights"
-            )
-        fitted = Preprocessor.restore(read_json(path / "preprocessor.json"), load_file(path / "preprocessor.safetensors"))
-        spread = described.get("cluster") or {}
-        if spread.get("processes") == share.count:
-            chosen = {"mode": spread["mode"], "parts": spread["parts"]}
-            recipe = recipe.model_copy(update={"cluster": recipe.cluster.model_copy(update=chosen)})
-        # Its numbers come from the checkpoint; the model gives the shapes without training a patch model for the start again.
-        experiment = build(recipe, screen.say, Resumed(load_model(path), fitted, described["streamed"]), share, profile)
+    _check_alike(share, recipe)
+    digest = open_store(recipe).digest
+    if digest != described["store_digest"]:
+        raise BadInput(
+            f"{recipe.data.store} has changed since this run began (digest {digest[:12]}, was "
+            f"{described['store_digest'][:12]}): begin a new run, with --init {path} to start from its weights"
+        )
+    fitted = Preprocessor.restore(read_json(path / "preprocessor.json"), load_file(path / "preprocessor.safetensors"))
+    spread = described.get("cluster") or {}
+    if spread.get("processes") == share.count:
+        chosen = {"mode": spread["mode"], "parts": spread["parts"]}
+        recipe = recipe.model_copy(update={"cluster": recipe.cluster.model_copy(update=chosen)})
+    # Its numbers come from the checkpoint; the model gives the shapes without training a patch model for the start again.
+    experiment = build(recipe, screen.say, Resumed(load_model(path), fitted, described["streamed"]), share, profile)
     run = Run(path, recipe.train.keep)
     run.describe(cluster=experiment.subject.spread)
     return _train(experiment, run, screen, profile)
+
+
+def _check_alike(share: Share, recipe: Recipe) -> None:
+    with agreed(share):
+        facts = _facts(recipe)
+    check_alike(share, facts)
 
 
 def _facts(recipe: Recipe) -> dict[str, str]:

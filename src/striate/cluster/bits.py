@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 # Eight bytes of 0 or 1 times this have their bits side by side in the highest byte, the first byte's on top.
-_GATHER = 0x0102040810204080
+_GATHER = 0x8040201008040201 - (1 << 64)
 
 
 def pack(truth: Tensor) -> Tensor:

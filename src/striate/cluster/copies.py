@@ -17,6 +17,8 @@ class Copies:
     """``rows``, of own hidden units to all visible ones; ``columns``, of all hidden units to own visible ones; or both.
 
     Attributes:
+        rows: what learns them, in the shares of hidden units; None if not held.
+        columns: likewise, in the shares of visible units.
         up: what hidden inputs are multiplied with, (own hidden, visible) in the products' format, or None.
         down: what visible inputs are multiplied with, (hidden, own visible), or None.
         twice: whether two processes learn most weights.
@@ -40,25 +42,26 @@ class Copies:
         self.twice = layout.mode == "both" and not self._alone
         held = weights.to(self._exact)
         combine = wire.sum_everywhere if layout.mode == "data" and wire.count > 1 else None
-        self._rows = self._columns = None
+        self.rows: WeightUpdate | None = None
+        self.columns: WeightUpdate | None = None
         if self._alone or layout.mode != "visible":
-            self._rows = WeightUpdate(held[self._hid].clone(), dtype, apart=self.twice, combine=combine)
+            self.rows = WeightUpdate(held[self._hid].clone(), dtype, apart=self.twice, combine=combine)
         if not self._alone and layout.mode in ("both", "visible"):
-            self._columns = WeightUpdate(held[:, self._vis].clone(), dtype, apart=self.twice)
-        self.up = None if self._rows is None else self._rows.operand
-        self.down = self.up if self._alone else None if self._columns is None else self._columns.operand
+            self.columns = WeightUpdate(held[:, self._vis].clone(), dtype, apart=self.twice)
+        self.up = None if self.rows is None else self.rows.operand
+        self.down = self.up if self._alone else None if self.columns is None else self.columns.operand
         if layout.mode == "each-update" and not self._alone:
             self.down = held[:, self._vis].to(dtype).clone()
 
     @property
     def wide(self) -> bool:
         """Whether statistics need all hidden units' activities."""
-        return self._columns is not None
+        return self.columns is not None
 
     @property
     def _learned(self) -> WeightUpdate:
         """The copy that counts where there are two."""
-        found = self._columns or self._rows
+        found = self.columns or self.rows
         assert found is not None
         return found
 
@@ -85,18 +88,18 @@ class Copies:
         """
         arrived()
         with self._wire.profile.part("updates"):
-            if self._rows is not None:
+            if self.rows is not None:
                 own = hidden[:, self._hid] if self.wide else hidden
-                partly = overlap if self._columns is None else None
-                self._rows.apply(own, visible, scale, rates, decay, partly)
-            if self._columns is not None:
-                own = visible if self._rows is None else visible[:, self._vis]
+                partly = overlap if self.columns is None else None
+                self.rows.apply(own, visible, scale, rates, decay, partly)
+            if self.columns is not None:
+                own = visible if self.rows is None else visible[:, self._vis]
                 part = None if overlap is None else overlap.new_empty(own.shape[1])
-                self._columns.apply(hidden, own, scale, rates, decay, part)
+                self.columns.apply(hidden, own, scale, rates, decay, part)
                 if overlap is not None and part is not None:
                     joined = self._wire.gather(part, [length(units) for units in self._visible]).wait()
                     overlap.copy_(torch.cat(joined))
-        if overlap is not None and self._columns is None and not self._alone:
+        if overlap is not None and self.columns is None and not self._alone:
             self._wire.total(overlap)
         if self._mode == "each-update" and not self._alone:
             self._send_down()
@@ -113,19 +116,19 @@ class Copies:
 
     def reconcile(self) -> Tensor:
         """The columns overwrite the rows; gives the largest difference there was beside the weights' root mean square."""
-        assert self._rows is not None and self._columns is not None
+        assert self.rows is not None and self.columns is not None
         # One process's blocks at a time: this is a second copy of the weights otherwise.
-        outgoing = [self._columns.weights[units].reshape(-1) for units in self._hidden]
+        outgoing = [self.columns.weights[units].reshape(-1) for units in self._hidden]
         pieces = self._wire.exchange(outgoing, [length(units) * length(self._hid) for units in self._visible]).wait()
-        drift = self._rows.weights.new_zeros(())
+        drift = self.rows.weights.new_zeros(())
         for units, piece in zip(self._visible, pieces):
-            block = self._rows.weights[:, units]
+            block = self.rows.weights[:, units]
             true = piece.view(length(self._hid), length(units))
             drift = torch.maximum(drift, (block - true).abs().max())
             block.copy_(true)
-        self._rows.refresh()
+        self.rows.refresh()
         self._wire.most(drift)
-        squares = self._wire.total(torch.linalg.vector_norm(self._columns.weights).double().square())
+        squares = self._wire.total(torch.linalg.vector_norm(self.columns.weights).double().square())
         count = self._hidden[-1].stop * self._visible[-1].stop
         return drift / (squares / count).sqrt().clamp_min(1e-30)
 
@@ -138,7 +141,7 @@ class Copies:
         """The whole weights and velocity on the first process, nothing on the others; rows' copies too where they differ."""
         found = self._collected(self._learned)
         if self.twice:
-            rows = self._collected(self._rows, by_rows=True)
+            rows = self._collected(self.rows, by_rows=True)
             if self._wire.rank == 0 and any(not torch.equal(rows[name], found[name]) for name in found):
                 found |= {f"rows.{name}": tensor for name, tensor in rows.items()}
         return found
@@ -148,7 +151,7 @@ class Copies:
         tensors = {"weights": update.weights, "velocity.weights": update.velocity}
         if self._alone:
             return {} if self._wire.rank else {name: tensor.clone() for name, tensor in tensors.items()}
-        by_rows = by_rows or self._columns is None
+        by_rows = by_rows or self.columns is None
         shapes = [
             (length(hidden), self._visible[-1].stop) if by_rows else (self._hidden[-1].stop, length(visible))
             for hidden, visible in zip(self._hidden, self._visible)
@@ -166,8 +169,8 @@ class Copies:
     def load(self, state: Mapping[str, Tensor]) -> None:
         """Take over this process's share of what `collect` gave, whole on every process."""
         for update, part, prefix in (
-            (self._rows, (self._hid, slice(None)), "rows." if self.twice and "rows.weights" in state else ""),
-            (self._columns, (slice(None), self._vis), ""),
+            (self.rows, (self._hid, slice(None)), "rows." if self.twice and "rows.weights" in state else ""),
+            (self.columns, (slice(None), self._vis), ""),
         ):
             if update is not None:
                 update.weights.copy_(state[f"{prefix}weights"][part])

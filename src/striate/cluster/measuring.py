@@ -15,6 +15,7 @@ from striate.cluster.layout import MODES, Layout, Mode
 from striate.cluster.wire import Wire
 from striate.compute import synchronise
 from striate.draws import Draws
+from striate.errors import BadInput
 
 # Large enough to leave the caches, small enough to take milliseconds.
 _MEMORY_BYTES = 1 << 26
@@ -79,13 +80,24 @@ def _gathered(wire: Wire, message: torch.Tensor, lengths: list[int]) -> None:
 
 
 def choose(problem: Problem, count: int, machine: Machine, wanted: Mode | None = None) -> tuple[Layout, dict[Mode, Cost]]:
-    """The layout that should be fastest, of all modes or the wanted one, and what every mode should cost."""
+    """The layout that should be fastest, of all modes or the wanted one, and what every mode should cost.
+
+    Raises:
+        BadInput: so many processes cannot share this.
+    """
     costs: dict[Mode, tuple[Cost, int]] = {}
     for mode in MODES:
-        if mode == "data" and problem.batch % count:
+        if problem.batch % count if mode == "data" else count > min(problem.visible, problem.hidden):
             continue
         tried = [(cost(problem, mode, count, machine, parts), parts) for parts in _parts(problem.batch, mode)]
         costs[mode] = min(tried, key=lambda pair: pair[0].step_s)
+    if wanted is None and not costs:
+        raise BadInput(
+            f"{count} processes cannot share {problem.hidden} hidden and {problem.visible} visible units, nor a batch of "
+            f"{problem.batch} evenly: start fewer"
+        )
+    if wanted == "data" and "data" not in costs:
+        raise BadInput(f"a batch of {problem.batch} cannot be shared evenly by {count} processes")
     chosen = min(costs, key=lambda name: costs[name][0].step_s) if wanted is None else wanted
     return Layout(chosen, costs[chosen][1] if chosen in costs else 1), {name: found for name, (found, _) in costs.items()}
 

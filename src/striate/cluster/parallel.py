@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -82,8 +83,7 @@ def processes(timeout_s: float = DEFAULT_TIMEOUT_S) -> Iterator[Share]:
         timeout_s: how long to wait for another process before it counts as lost.
 
     Raises:
-        BadInput: they cannot meet.
-        Broken: one of them was lost or failed; the message says which and why.
+        Broken: they cannot meet, or one of them was lost or failed; the message says which and why.
     """
     if not started():
         yield Share()
@@ -109,8 +109,9 @@ def processes(timeout_s: float = DEFAULT_TIMEOUT_S) -> Iterator[Share]:
         raise _named(lost, store, share, timeout_s) from None
     except BaseException as error:
         # The others will lose this process; they should know why.
+        code = error.exit_code if isinstance(error, StriateError) else StriateError.exit_code
         with suppress(RuntimeError):
-            store.set(f"failed/{share.rank}", str(error) or type(error).__name__)
+            store.set(f"failed/{share.rank}", json.dumps([code, str(error) or type(error).__name__]))
         raise
     finally:
         if dist.is_initialized():
@@ -121,36 +122,67 @@ def _meet(share: Share, timeout_s: float) -> dist.Store:
     """The store at which processes meet: torchrun's own, or the first process's."""
     host, port = os.environ["MASTER_ADDR"], os.environ["MASTER_PORT"]
     launched = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
+    keeper = share.rank == 0 and not launched
+    if keeper and not _free(int(port)):
+        raise _unmet(f"port {port} is in use on this machine: choose another MASTER_PORT")
+    if not keeper and not _answers(host, int(port), timeout_s):
+        raise _unmet(
+            f"process {share.rank} found nobody at {host}:{port} within {timeout_s:g} s: is the first process running, is the "
+            "address right, does a firewall stand between?"
+        )
     try:
         store = dist.TCPStore(
             host,
             int(port),
             share.count,
-            is_master=share.rank == 0 and not launched,
+            is_master=keeper,
             timeout=timedelta(seconds=timeout_s),
             wait_for_workers=False,
         )
     except (RuntimeError, ValueError) as error:
-        if "EADDRINUSE" in str(error) or "in use" in str(error):
-            raise BadInput(f"port {port} is in use on this machine: choose another MASTER_PORT") from None
-        raise BadInput(
-            f"process {share.rank} found nobody at {host}:{port} within {timeout_s:g} s: is the first process running, is the "
-            "address right, does a firewall stand between?"
-        ) from None
+        raise _unmet(f"process {share.rank} could not meet the others at {host}:{port}: {error}") from None
     # A store that outlives a restart holds the words of the attempt before.
     return dist.PrefixStore(f"attempt-{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
 
 
+def _unmet(why: str) -> Broken:
+    """Whoever meets nobody says so itself."""
+    return Broken(why, speaker=True, exit_code=BadInput.exit_code)
+
+
+def _free(port: int) -> bool:
+    """Whether this machine can be met at a port; the engine would say so at greater length."""
+    with socket.socket() as tried:
+        tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            tried.bind(("", port))
+        except OSError:
+            return False
+    return True
+
+
+def _answers(host: str, port: int, timeout_s: float) -> bool:
+    """Whether somebody can be reached at an address, now or within the time."""
+    until = time.monotonic() + timeout_s
+    while True:
+        with suppress(OSError), socket.create_connection((host, port), timeout=max(0.1, until - time.monotonic())):
+            return True
+        if time.monotonic() > until:
+            return False
+        time.sleep(0.1)
+
+
 def _named(lost: Lost, store: dist.Store, share: Share, timeout_s: float) -> Broken:
     """Who does not answer a roll call, and what the others said before they went. The first who is left tells the user."""
-    missing, failed = set(range(share.count)) - {share.rank}, {}
+    missing = set(range(share.count)) - {share.rank}
+    failed: dict[int, tuple[int, str]] = {}
     try:
         store.set(f"here/{share.rank}", "yes")
         until = time.monotonic() + _ROLL_CALL_S
         while missing and time.monotonic() < until:
             for rank in sorted(missing):
                 if store.check([f"failed/{rank}"]):
-                    failed[rank] = store.get(f"failed/{rank}").decode()
+                    failed[rank] = tuple(json.loads(store.get(f"failed/{rank}")))
                 if rank in failed or store.check([f"here/{rank}"]):
                     missing.discard(rank)
             time.sleep(0.05)
@@ -161,8 +193,8 @@ def _named(lost: Lost, store: dist.Store, share: Share, timeout_s: float) -> Bro
     left = [rank for rank in range(share.count) if rank not in missing and rank not in failed]
     speaker = share.rank == left[0] and 0 not in failed
     if failed:
-        rank, why = min(failed.items())
-        return Broken(f"process {rank} of {share.count} failed: {why}", speaker)
+        rank, (code, why) = min(failed.items())
+        return Broken(f"process {rank} of {share.count}: {why}", speaker, code)
     if missing:
         names = ", ".join(map(str, sorted(missing)))
         why = f"process {names} of {share.count} was killed, is stuck, or cannot be reached any more"
@@ -173,7 +205,7 @@ def _named(lost: Lost, store: dist.Store, share: Share, timeout_s: float) -> Bro
 
 @contextmanager
 def agreed(share: Share) -> Iterator[None]:
-    """Preparations that all processes make: if any fails, all fail with its reason, and nobody waits for it in vain.
+    """Preparations that every process makes by itself: if any fails, all fail with its reason, and nobody waits in vain.
 
     Raises:
         StriateError: of the kind the first of them met.

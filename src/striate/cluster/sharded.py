@@ -168,7 +168,9 @@ class ShardedLearner:
             states = room.states
             then: Callable[[slice], Done] = _left_alone
             if k < settings.k or self.chains is not None or settings.final_states:
-                then = self._draw(f"h{k}", draws, room, mean, states, room.chains, room.whole_negative)
+                # The last states are needed by others only where they learn from them; chains are told when they go on.
+                needed = k < settings.k or (settings.final_states and self.copies.wide)
+                then = self._draw(f"h{k}", draws, room, mean, states, room.chains, room.whole_negative, needed)
             ready = halves.to_hidden(negative, mean, parts, arrived, then)
         if self.chains is not None:
             self.chains.copy_(room.own(states))
@@ -192,9 +194,17 @@ class ShardedLearner:
         return own.to(self._exact).sum(dim=0) * share
 
     def _draw(
-        self, name: str, draws: Draws, room: Room, mean: Tensor, states: Tensor, rows: slice, whole: int
+        self,
+        name: str,
+        draws: Draws,
+        room: Room,
+        mean: Tensor,
+        states: Tensor,
+        rows: slice,
+        whole: int,
+        needed: bool = True,
     ) -> Callable[[slice], Done]:
-        """Draw a part of own hidden states, and tell those who need them."""
+        """Draw a part of own hidden states, and tell others if they need them."""
         layer = self.halves.hidden
 
         def drawn(part: slice) -> Done:
@@ -202,7 +212,8 @@ class ShardedLearner:
             with self.wire.profile.part("draws"):
                 coins = draws.uniform(name, (whole, layer.size), out=room.coins(part, layer.own), part=where)
                 truth = coins < mean[part]
-            return self.halves.tell(truth, states[part], layer, bits=True)
+            out = states[part] if needed else room.own(states)[part]
+            return self.halves.tell(truth, out, layer, bits=True)
 
         return drawn
 
@@ -355,6 +366,7 @@ class ShardedLearner:
         nothing = {f"velocity.{name}": torch.zeros_like(state[name]) for name in ("weights", "visible_bias", "hidden_bias")}
         activity = torch.full_like(state["hidden_bias"], self.settings.sparsity_target or 0.0)
         load_shares(self, {**nothing, "activity": activity, **state, "step": torch.tensor(0)})
+        self.step_number = 0
         if self.deviations is not None:
             self.deviations.refresh()
 

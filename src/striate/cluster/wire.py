@@ -26,16 +26,17 @@ class Lost(StriateError):
 
 
 class Broken(StriateError):
-    """The job is over: a process was lost or failed. Exit code 1.
+    """The job is over: a process was lost or failed.
 
     Args:
         message: which, and why.
         speaker: whether this process is the one to say it.
+        exit_code: the failed process's.
     """
 
-    def __init__(self, message: str, speaker: bool) -> None:
+    def __init__(self, message: str, speaker: bool, exit_code: int = StriateError.exit_code) -> None:
         super().__init__(message)
-        self.speaker = speaker
+        self.speaker, self.exit_code = speaker, exit_code
 
 
 class Arrival:

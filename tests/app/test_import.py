@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import hostile
 from hostile import encoded, picture
@@ -170,6 +171,22 @@ def test_some_of_a_source_are_taken_and_treated_alike(tmp_path: Path) -> None:
     means = ImageStore(whole)[:].reshape(10, -1).mean(axis=1)
     assert np.abs(means - 128).max() < 6
     assert_one_line(striate("import", folder, tmp_path / "bad", "--treat", "7"), 2, "--mode grey")
+
+
+def test_a_picture_s_own_pixels_name_its_treatment(tmp_path: Path) -> None:
+    """Copies are treated alike; a picture that differs by some levels of one pixel is treated otherwise."""
+    (tmp_path / "in").mkdir()
+    levels = np.random.default_rng(0).integers(0, 256, (40, 40, 3), dtype=np.uint8)
+    near = levels.copy()
+    near[20, 20] ^= 31
+    for name, pixels in (("a", levels), ("b", near), ("c", levels)):
+        (tmp_path / "in" / f"{name}.png").write_bytes(encoded(Image.fromarray(pixels), "PNG"))
+    options = ("--size", "32", "--mode", "grey", "--json")
+    assert striate("import", tmp_path / "in", tmp_path / "plain", *options).returncode == 0
+    assert striate("import", tmp_path / "in", tmp_path / "treated", *options, "--treat", "7").returncode == 0
+    plain, treated = (ImageStore(tmp_path / name)[:].astype(int) for name in ("plain", "treated"))
+    assert len(plain) == len(treated) and 0 < np.abs(plain[0] - plain[1]).max() <= 40
+    assert np.abs(treated[0] - treated[1]).mean() > 5
 
 
 def test_a_class_folder_without_pictures_is_named(tmp_path: Path) -> None:

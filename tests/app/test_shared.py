@@ -266,6 +266,44 @@ def test_processes_that_cannot_meet_say_so(place: Path, tmp_path: Path) -> None:
     assert code == 1 and "process 1 of 2" in error and error.count("\n") == 1, error
 
 
+def test_a_second_layer_and_other_runs_weights_are_shared_too(place: Path) -> None:
+    """A deep belief net's upper layer, on activities that every process works out from its own pictures; --init for all."""
+    base = ("train", "tiny.yaml", "data.store=store", "train.epochs=1", "train.sigma_rate=0", "--run")
+    whole = ("preprocess.patch=null", "model.hidden=17")
+    above = ("preprocess.patch=null", "model.below=low", "model.visible=bernoulli", "model.hidden=11")
+    for run, more, count in (
+        ("low", whole, 1),
+        ("high-1", above, 1),
+        ("high-2", (*above, "cluster.mode=both"), 2),
+        ("begun-1", (*whole, "--init", "low"), 1),
+        ("begun-2", (*whole, "--init", "low", "cluster.mode=visible"), 2),
+    ):
+        ends = [one.end() for one in ranks(count, *base, run, *more, folder=place)]
+        assert [code for code, _, _ in ends] == [0] * count, ends
+    same_model(place / "high-1", place / "high-2", 2e-4)
+    same_model(place / "begun-1", place / "begun-2", 2e-4)
+    assert len([name for name in load_file(place / "high-2" / "encoder.safetensors") if name.endswith("weights")]) == 2
+    refused = ranks(2, *base, "bad", "preprocess.patch=null", "model.hidden=18", "--init", "low", folder=place)
+    ends = [one.end() for one in refused]
+    assert ends[0][0] == 2 and "--init low: its weights has shape (17," in ends[0][2]
+
+
+def test_a_machine_that_does_not_see_the_run_is_sent_it(place: Path, tmp_path: Path) -> None:
+    """Resumed where the second process knows no folder of that name; it leaves nothing behind there."""
+    command = ("train", "tiny.yaml", "data.store=store", "train.epochs=40", "cluster.mode=both", "--run", "here")
+    job = ranks(2, *command, folder=place)
+    with stopped_after(place, "here", job, 14):
+        os.kill(job[0].process.pid or 0, signal.SIGINT)
+    assert [one.end()[0] for one in job] == [130, 130]
+    step = read_json(place / "here" / "run.json")["steps"]
+    job = ranks(2, "resume", folder=place, each=[["here"], [tmp_path / "nowhere"]])
+    with stopped_after(place, "here", job, step + 30):
+        os.kill(job[1].process.pid or 0, signal.SIGTERM)
+    ends = [one.end() for one in job]
+    assert [code for code, _, _ in ends] == [130, 130] and f"going on from step {step}" in ends[0][1]
+    assert not (tmp_path / "nowhere").exists()
+
+
 def test_a_number_of_processes_is_a_number(place: Path) -> None:
     done = striate("train", "tiny.yaml", "--processes", "none", folder=place)
     assert done.returncode == 2 and "expected a number of processes" in done.stderr

@@ -94,3 +94,13 @@ def test_nuisances_are_what_they_say() -> None:
     assert float(found["sharpness"][40:].max()) < float(found["sharpness"][:20].min())
     accuracies = nuisance_accuracies(np.concatenate([grey, colour]), torch.arange(40) < 20)
     assert accuracies["colour"] == 1.0, "greyness finds the grey ones, from below the threshold"
+
+
+def test_luck_is_the_best_of_all_units_on_shuffled_sides() -> None:
+    """A unit that tells both sides apart without an error has no part in it; more units have more luck."""
+    positive = torch.arange(200) % 2 == 0
+    noise = Draws(4).normal("noise", (200, 60))
+    told = positive.float()[:, None]
+    one, many = judge_concept(told, positive), judge_concept(torch.cat([told, noise], dim=1), positive)
+    assert one is not None and many is not None and one.accuracy == many.accuracy == 1.0
+    assert 0.5 < one.luck < many.luck < 0.75

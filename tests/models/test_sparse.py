@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -105,6 +106,26 @@ def test_the_whole_objective_has_the_gradient_of_differences(spec: StageSpec) ->
         return terms.reconstruction, terms.sparsity, out
 
     assert torch.autograd.gradcheck(objective, (x, *operands), fast_mode=True)
+
+
+def test_what_is_rebuilt_is_compared_with_the_picture_and_not_with_the_zeros_around_it() -> None:
+    net = SparseNet(NetSpec((2, 8, 8), (StageSpec(4, 2, 9, pad=2, pool=1, pool_maps=3, norm=0),)))
+    [stage] = net.stages
+    shape = (*stage.places.banks, *stage.filter_shape)
+    encoder, decoder = (laid_out(stage.places, normal(name, *shape)) for name in ("encoder", "decoder"))
+    x = normal("x", 8, 8, 2, 3)
+    around = torch.nn.functional.pad(x, (0, 0, 0, 0, 1, 1, 1, 1))
+    _, rebuilt = autoencode(around, encoder, decoder, stage.places)
+    wanted = sum(float((rebuilt[i + 1, j + 1] - x[i, j]).square().sum()) for i, j in itertools.product(range(8), range(8))) / 3
+    terms, _ = stage_terms(stage, x, encoder, decoder, 1e-2)
+    assert float(terms.reconstruction) == pytest.approx(wanted, rel=1e-9)
+
+
+@pytest.mark.parametrize("size", [3, 9])
+def test_windows_are_gaussians_of_a_quarter_of_their_edge(size: int) -> None:
+    line, half = gaussian(size, torch.float64), size // 2
+    for off in range(1, half + 1):
+        assert float(line[half + off] / line[half]) == pytest.approx(np.exp(-(off**2) / (2 * (size / 4) ** 2)), rel=1e-12)
 
 
 def test_the_block_changes_nothing_but_the_speed() -> None:

@@ -34,9 +34,10 @@ def trained(one: SparseLearner, steps: int) -> list[dict[str, float]]:
     return [{name: float(value) for name, value in one.step(rows(step)).items()} for step in range(steps)]
 
 
-def test_the_first_steps_are_adagrad_s() -> None:
+@pytest.mark.parametrize("forget", [0.0, 0.2])
+def test_the_first_steps_are_adagrad_s(forget: float) -> None:
     """weight -= rate * g / sqrt(sum of g^2), then the encoder's filters have norm one again; gradients by another way."""
-    one = learner(together="apart", sparsity=(0.3,))
+    one = learner(together="apart", sparsity=(0.3,), forget=forget)
     stage = one.net.stages[0]
     sums = [torch.zeros_like(stage.encoder), torch.zeros_like(stage.decoder_or_encoder)]
     for step in range(2):
@@ -46,7 +47,7 @@ def test_the_first_steps_are_adagrad_s() -> None:
         slopes = torch.autograd.grad(terms.reconstruction + 0.3 * terms.sparsity, leaves)
         one.step(rows(step))
         for number, (before, slope) in enumerate(zip(held, slopes)):
-            sums[number] += slope.square()
+            sums[number] = (1 - forget) * sums[number] + slope.square()
             held[number] = before - RATE * slope / (sums[number].sqrt() + 1e-8)
         filters = held[0] / stage.rows(held[0]).norm(dim=1).view(*held[0].shape[:3], 1).clamp_min(1e-8)
         torch.testing.assert_close(stage.encoder, filters)

@@ -76,7 +76,7 @@ def transformed(pictures: np.ndarray, kind: str, amount: float) -> np.ndarray:
         down = 2 * amount
     cosine, sine = np.cos(angle) / scale, np.sin(angle) / scale
     # From places of the result, in [-1, 1], to places of the picture.
-    back = torch.tensor([[cosine, sine, -right * cosine - down * sine], [-sine, cosine, right * sine - down * cosine]])
+    back = torch.tensor([[cosine, sine, -right], [-sine, cosine, -down]])
     levels = torch.from_numpy(np.ascontiguousarray(pictures)).float()
     grid = F.affine_grid(back.float().expand(len(levels), 2, 3), list(levels.shape), align_corners=False)
     moved = F.grid_sample(levels, grid, mode="bicubic", padding_mode="reflection", align_corners=False)

@@ -61,8 +61,10 @@ def curves(
 ) -> bytes:
     """Several lines by name, each (x, y), and a level to reach."""
     figure, axis = _new(7.0, 3.4)
-    for colour, (name, (x, y)) in zip(("#2a7f9e", "#b5482f", "#5b7f3a", "#7a5195"), lines.items(), strict=False):
-        axis.plot(x, y, color=colour, linewidth=1.4, label=name)
+    colours = ("#2a7f9e", "#b5482f", "#5b7f3a", "#7a5195", "#c99a2e", "#6b6f76")
+    for number, (name, (x, y)) in enumerate(lines.items()):
+        dashes = ("-", "--", ":")[number // len(colours)]
+        axis.plot(x, y, color=colours[number % len(colours)], linewidth=1.4, linestyle=dashes, label=name)
     if level is not None:
         axis.axhline(level, color=_INK, linewidth=0.8, linestyle="--")
     axis.set(xlabel=x_label, ylabel=y_label)

@@ -6,6 +6,7 @@ from striate.app.reproduce.krizhevsky2009 import FIGURES as _DATA
 from striate.app.reproduce.krizhevsky2009_classifiers import FIGURES as _CLASSIFIERS
 from striate.app.reproduce.krizhevsky2009_classifiers import STAGES as _STAGES
 from striate.app.reproduce.krizhevsky2009_models import FIGURES as _MODELS
+from striate.app.reproduce.krizhevsky2009_parallel import FIGURES as _PARALLEL
 from striate.app.reproduce.krizhevsky2012 import JUDGED as _NETS_JUDGED
 from striate.app.reproduce.krizhevsky2012 import OF_MODELS as _NETS
 from striate.app.reproduce.krizhevsky2012 import STAGES as _NET_STAGES
@@ -17,7 +18,7 @@ PAPERS = {
     "krizhevsky2009": Paper(
         "Learning Multiple Layers of Features from Tiny Images (Krizhevsky 2009), redrawn",
         of_pictures=_DATA,
-        of_models=_MODELS,
+        of_models={**_MODELS, **_PARALLEL},
         judged=_CLASSIFIERS,
         stages=_STAGES,
     ),

@@ -8,7 +8,7 @@ import pytest
 
 from striate.draws import generator
 from striate.images import ArraySource, import_images
-from training import striate
+from training import small_store, striate
 
 _SMALL = ["train.epochs=0.5", "train.batch_size=20", "train.snapshots=3", "train.warmup_steps=2", "train.log_every=2"]
 
@@ -115,3 +115,17 @@ def test_le2012_judges_units_of_a_network_and_its_controls(tmp_path: Path) -> No
     swapped = ["--positives", tmp_path / "no", "--negatives", tmp_path / "yes"]
     assert striate(*command, *swapped, "--figure", "2").returncode == 0
     assert json.loads((runs / "network" / "neurons.json").read_text())["pictures"] != kept["pictures"], "judged on these"
+
+
+@pytest.mark.science
+def test_chapter_4_is_redrawn_by_processes_of_this_machine(tmp_path: Path) -> None:
+    """Bytes are exact wherever they are counted; how fast a busy machine's processes are is for benchmarks to say."""
+    small_store(tmp_path / "store", 40)
+    done = striate(
+        "reproduce", "krizhevsky2009", "--store", tmp_path / "store", "--figure", "4.1", "--figure", "4.6", "--json",
+        "--out", tmp_path / "out",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    table, speed = json.loads(done.stdout)["figures"]
+    assert table["agrees"] and "12.00 MB" in table["ours"] and "8 over 4" in speed["ours"]
+    assert len(list((tmp_path / "out" / "figures").glob("figure-4.*.png"))) == 4

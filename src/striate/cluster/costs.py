@@ -12,6 +12,11 @@ from dataclasses import dataclass
 
 from striate.cluster.layout import Mode
 
+# Reads and writes of an activity in a half-step, from the product to the row of statistics; draws that a normal one costs.
+_PASSES, _NORMAL = 16, 3
+# Besides activities: metrics are summed over processes, and all agree on whether to save or stop.
+_SMALL_TALK = 2
+
 
 @dataclass(frozen=True)
 class Problem:
@@ -66,6 +71,7 @@ class Cost:
     Attributes:
         products: seconds in matrix products.
         updates: in passes over weights.
+        activities: in passes over activities: biases, logistic functions, comparisons, rows of statistics.
         draws: in random numbers.
         packing: in gathering and placing what travels.
         network: on the wire, of which `waiting` is not hidden behind work.
@@ -75,6 +81,7 @@ class Cost:
 
     products: float
     updates: float
+    activities: float
     draws: float
     packing: float
     network: float
@@ -84,7 +91,7 @@ class Cost:
     @property
     def step_s(self) -> float:
         """Seconds a step."""
-        return self.products + self.updates + self.draws + self.packing + self.waiting
+        return self.products + self.updates + self.activities + self.draws + self.packing + self.waiting
 
 
 def cost(problem: Problem, mode: Mode, count: int, machine: Machine, parts: int = 1) -> Cost:
@@ -96,15 +103,26 @@ def cost(problem: Problem, mode: Mode, count: int, machine: Machine, parts: int 
     products = one * (1 + 2 * p.k + 2 * learned) / count / machine.flops
     held = (1.0 if mode == "data" else learned / count) * p.visible * p.hidden
     traffic = held * (4 * p.exact + (p.itemsize if p.itemsize != p.exact else 0))
-    layers = p.batch * (p.hidden * (p.k + (1 if p.states else 0)) + p.visible * p.k)
+    hidden, visible = p.batch * p.hidden / count, p.batch * p.visible / count
+    drawn = hidden * (p.k + (1 if p.states else 0)) + visible * p.k * (1 if p.binary else _NORMAL)
+    touched = _PASSES * (p.k + 1) * (hidden + visible) * p.exact
     received, messages = (0.0, 0) if count == 1 else _traffic(p, mode, count)
+    messages += _SMALL_TALK if count > 1 else 0
     seconds = received / count / machine.bandwidth
     work = products + traffic / machine.memory
     network = seconds + messages * parts * machine.latency_s
     waiting = max(seconds / parts, seconds - work * (parts - 1) / parts) + messages * machine.latency_s
     placed = 0.0 if count == 1 else _placed(p, mode, count)
-    draws = layers / count / machine.draws
-    return Cost(products, traffic / machine.memory, draws, placed / machine.packing, network, waiting, received)
+    return Cost(
+        products,
+        traffic / machine.memory,
+        touched / machine.memory,
+        drawn / machine.draws,
+        placed / machine.packing,
+        network,
+        waiting,
+        received,
+    )
 
 
 def received_bytes(problem: Problem, mode: Mode, count: int) -> float:

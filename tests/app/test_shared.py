@@ -195,7 +195,7 @@ def test_a_killed_process_costs_a_restart_and_nothing_else(place: Path) -> None:
     until = time.monotonic() + 60
     while not (place / "again" / "metrics.jsonl").exists() and time.monotonic() < until:
         time.sleep(0.05)
-    children = [int(pid) for pid in Path(f"/proc/{launched.pid}/task/{launched.pid}/children").read_text().split()]
+    children = children_of(launched.pid)
     assert len(children) == 2
     os.kill(random.choice(children), signal.SIGKILL)
     _, error = launched.communicate(timeout=120)
@@ -205,6 +205,42 @@ def test_a_killed_process_costs_a_restart_and_nothing_else(place: Path) -> None:
     assert alone.returncode == 0, alone.stderr
     assert [line["step"] for line in read_metrics(place / "again")] == [line["step"] for line in read_metrics(place / "quiet")]
     same_model(place / "quiet", place / "again", 5e-3)
+
+
+@pytest.mark.science
+def test_processes_whose_launcher_is_killed_save_and_end(place: Path) -> None:
+    command = [
+        sys.executable,
+        "-m",
+        "striate",
+        "train",
+        "tiny.yaml",
+        "data.store=store",
+        "train.epochs=400",
+        "--run",
+        "orphans",
+    ]
+    launched = subprocess.Popen([*command, "--processes", "2"], cwd=place, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    until = time.monotonic() + 60
+    while not (place / "orphans" / "metrics.jsonl").exists() and time.monotonic() < until:
+        time.sleep(0.05)
+    children = children_of(launched.pid)
+    launched.kill()
+    launched.wait()
+    while any(map(runs, children)) and time.monotonic() < until:
+        time.sleep(0.05)
+    assert len(children) == 2 and not any(map(runs, children))
+    assert read_json(place / "orphans" / "run.json")["status"] == "interrupted"
+
+
+def runs(pid: int) -> bool:
+    """Whether a process is there and is more than a name that nobody has asked after."""
+    stat = Path(f"/proc/{pid}/stat")
+    return stat.exists() and stat.read_text().rpartition(")")[2].split()[0] != "Z"
+
+
+def children_of(pid: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
 def test_a_process_that_is_stuck_is_named_after_the_time_out(place: Path) -> None:

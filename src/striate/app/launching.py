@@ -17,13 +17,13 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 
+from striate.app.stopping import ERROR_FILE
 from striate.cluster.parallel import open_meeting
 from striate.errors import BadInput, Interrupted, StriateError
 
 # The others notice within moments and hold a roll call; who then still runs is stuck.
 _GRACE_S, _LAST_WORDS_S = 15.0, 5.0
 _LOOK_EVERY_S = 0.05
-ERROR_FILE = "STRIATE_ERROR_FILE"
 
 
 def launch(verb: str, arguments: Sequence[str], count: int, restarts: int) -> int:

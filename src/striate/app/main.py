@@ -13,7 +13,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import NoReturn
 
-from striate.app.stopping import StopRequests, stop_requests
+from striate.app.stopping import ERROR_FILE, StopRequests, end_with_parent, stop_requests
 from striate.cluster.torchrun import speaks, started
 from striate.errors import BadInput, Interrupted, StriateError
 
@@ -40,6 +40,8 @@ def entry() -> NoReturn:
     if started():
         # The engine tells of lost processes at length, and so do we, in a line.
         os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "FATAL")
+    if ERROR_FILE in os.environ:
+        end_with_parent()
     try:
         code = main(sys.argv[1:])
         sys.stdout.flush()
@@ -145,7 +147,7 @@ def _run(module: ModuleType, options: argparse.Namespace, requests: StopRequests
 
 def _complain(message: str, speaks: bool) -> None:
     """Say what went wrong: on stderr, or to whoever started this process among others and speaks for all."""
-    if file := os.environ.get("STRIATE_ERROR_FILE"):
+    if file := os.environ.get(ERROR_FILE):
         Path(file).write_text(message)
     elif speaks:
         sys.stderr.write(f"striate: {message}\n")

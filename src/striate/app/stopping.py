@@ -7,9 +7,14 @@ arrives there vanishes with the rest. So a request is remembered, and asked agai
 from __future__ import annotations
 
 import signal
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
+
+
+# Where a process of several that one command started leaves its last words for it.
+ERROR_FILE = "STRIATE_ERROR_FILE"
 
 
 class StopRequests:
@@ -27,6 +32,15 @@ class StopRequests:
         """Raise `KeyboardInterrupt` if somebody asked."""
         if self._asked:
             raise KeyboardInterrupt
+
+
+def end_with_parent() -> None:
+    """Ask to be sent SIGTERM when the parent is gone, so that nothing trains on with nobody to stop it; Linux alone can."""
+    set_death_signal = 1
+    if sys.platform == "linux":
+        import ctypes
+
+        ctypes.CDLL(None).prctl(set_death_signal, signal.SIGTERM)
 
 
 @contextmanager

@@ -55,7 +55,10 @@ def test_a_key_like_no_other_lists_what_there_is(tmp_path: Path) -> None:
         ("name: a\ntrain: {epochs: .inf}", ["train.epochs", "finite"]),
         ("name: a\ntrain: {learning_rate: .nan}", ["train.learning_rate", "finite"]),
         ("name: a\ntrain: {momentum: 1}", ["train.momentum", "less than 1"]),
-        ("name: a\ncluster: {processes: 4}", ["cluster", "not there yet"]),
+        (
+            "name: a\ncluster: {processes: 4}",
+            ["unknown key cluster.processes", "cluster has: mode, parts, sync_images, timeout_s, transport"],
+        ),
         ("name: a\n1: 2", ["1"]),
         ("", ["holds no recipe"]),
         ("- a\n- b", ["holds no recipe"]),
@@ -159,6 +162,11 @@ def test_a_recipe_survives_the_round_trip_through_its_file(tmp_path: Path) -> No
     text = "name: 'no'\ndata: {store: a b/c}\nmodel: {start: {patch: 6}}\ntrain: {learning_rate: 1e-7, chains: 5}"
     recipe = _load(tmp_path, text)
     assert check_recipe(load_yaml(dump_yaml(recipe.model_dump(mode="json")), "t"), "t") == recipe
+
+
+def test_a_run_of_before_there_was_a_cluster_is_one_of_one_process(tmp_path: Path) -> None:
+    assert _load(tmp_path, "name: a\ncluster: null").cluster == _load(tmp_path, "name: a").cluster
+    assert _load(tmp_path, "name: a\ncluster: {mode: both}").cluster.mode == "both"
 
 
 def test_recipes_are_found_by_path_by_name_and_by_last_name(tmp_path: Path) -> None:

@@ -160,11 +160,12 @@ def test_a_run_goes_on_with_other_numbers_of_processes(place: Path, mode: str) -
     same_model(place / "one", place / run, 2e-4)
 
 
-def test_a_process_that_is_killed_ends_the_job_with_its_name(place: Path) -> None:
-    chance = random.Random(os.getpid())
-    job = ranks(3, "train", "tiny.yaml", "data.store=store", "train.epochs=200", "--run", "killed", folder=place)
-    victim = chance.randrange(3)
-    with stopped_after(place, "killed", job, chance.randrange(7, 200)):
+@pytest.mark.parametrize("victim", [1, *(pytest.param(rank, marks=pytest.mark.science) for rank in (0, 2))])
+def test_a_process_that_is_killed_ends_the_job_with_its_name(place: Path, victim: int) -> None:
+    """At a moment of chance's choosing."""
+    run = f"killed-{victim}"
+    job = ranks(3, "train", "tiny.yaml", "data.store=store", "train.epochs=200", "--run", run, folder=place)
+    with stopped_after(place, run, job, random.randrange(7, 200)):
         os.kill(job[victim].process.pid or 0, signal.SIGKILL)
     begun = time.monotonic()
     ends = [one.end() for rank, one in enumerate(job) if rank != victim]
@@ -173,9 +174,9 @@ def test_a_process_that_is_killed_ends_the_job_with_its_name(place: Path) -> Non
     assert {code for code, _, _ in ends} == {1} and len(said) == 1, (victim, ends)
     assert f"process {victim} of 3 was killed" in said[0] or f"process {victim}, at which all others meet" in said[0]
     # What was saved goes on.
-    assert (place / "killed" / "run.json").exists()
-    (going_on,) = ranks(1, "resume", "killed", folder=place)
-    with stopped_after(place, "killed", [going_on], 250):
+    assert (place / run / "run.json").exists()
+    (going_on,) = ranks(1, "resume", run, folder=place)
+    with stopped_after(place, run, [going_on], 250):
         os.kill(going_on.process.pid or 0, signal.SIGINT)
     code, _, error = going_on.end()
     assert code == 130 and "saved" in error

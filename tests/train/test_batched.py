@@ -71,12 +71,14 @@ def test_one_step_is_each_models_own(kind: str, k: int) -> None:
         torch.testing.assert_close(visible, expected.visible_bias, rtol=1e-4, atol=5e-5)
 
 
-def test_momentum_decay_and_sparsity_are_those_of_a_model_alone() -> None:
+@pytest.mark.parametrize("states", [False, True])
+def test_momentum_decay_and_sparsity_are_those_of_a_model_alone(states: bool) -> None:
     """With one model the draws are those of `ContrastiveLearner`: ten steps side by side end where ten steps alone do."""
     from striate.train import ContrastiveLearner
 
     rbm = _rbms("bernoulli")[0]
-    settings = CDSettings(weight_decay=0.01, sparsity_target=0.1, sparsity_cost=2.0)
+    bits = {"data_states": states, "final_states": states}
+    settings = CDSettings(weight_decay=0.01, sparsity_target=0.1, sparsity_cost=2.0, **bits)
     side = BatchedContrastiveLearner(ManyRBMs.of([rbm]), settings, lambda step: Rates(0.05, 0.9), seed=3)
     alone = ContrastiveLearner(rbm, settings, lambda step: Rates(0.05, 0.9), seed=3)
     for step in range(10):

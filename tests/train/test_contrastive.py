@@ -30,14 +30,15 @@ def reference_step(rbm: RBM, v0: torch.Tensor, settings: CDSettings, draws: Draw
     rbm64 = rbm.to(dtype=torch.float64)
     v0 = v0.double()
     h0_mean = rbm64.hidden_mean(v0)
-    h = bernoulli(h0_mean, draws, "h0") if chains is None else chains.double()
+    h0 = bernoulli(h0_mean, draws, "h0")
+    h = h0 if chains is None else chains.double()
     for k in range(1, settings.k + 1):
         mean = rbm64.visible_mean(h)
         v = rbm64.units.sample(mean, draws, f"v{k}") if settings.sample_visible else mean
         h_mean = rbm64.hidden_mean(v)
         h = bernoulli(h_mean, draws, f"h{k}")
     last = h if settings.final_states else h_mean
-    return correlate(rbm64, v0, h0_mean) - correlate(rbm64, v, last), h
+    return correlate(rbm64, v0, h0 if settings.data_states else h0_mean) - correlate(rbm64, v, last), h
 
 
 @pytest.mark.parametrize("kind", ["bernoulli", "gaussian"])
@@ -48,11 +49,13 @@ def reference_step(rbm: RBM, v0: torch.Tensor, settings: CDSettings, draws: Draw
         CDSettings(k=3),
         CDSettings(sample_visible=False),
         CDSettings(final_states=True),
+        CDSettings(data_states=True),
+        CDSettings(data_states=True, final_states=True, chains=20),
         CDSettings(chains=20),
         CDSettings(chains=7, k=2),
         CDSettings(chains=33),
     ],
-    ids=["cd1", "cd3", "mean-field", "states", "pcd", "few-chains", "many-chains"],
+    ids=["cd1", "cd3", "mean-field", "states", "data-states", "all-states", "pcd", "few-chains", "many-chains"],
 )
 def test_one_step_moves_the_parameters_by_the_reference_statistics(kind: str, settings: CDSettings) -> None:
     """From rest with rate 1, the change is the statistics: float32 products of at most 53 terms, 1e-4 apart at most."""

@@ -84,7 +84,12 @@ class _Job:
             first = self._first_failure()
             if first is None:
                 return 0, ""
-            self._end()
+            if self._processes[first].returncode == Interrupted.exit_code:
+                # All were asked; the first may still be writing what a large model is.
+                for process in self._processes:
+                    process.wait()
+            else:
+                self._end()
         return self._verdict(first)
 
     @contextmanager

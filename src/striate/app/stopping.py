@@ -12,7 +12,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-
 # Where a process of several that one command started leaves its last words for it.
 ERROR_FILE = "STRIATE_ERROR_FILE"
 

@@ -53,6 +53,7 @@ def _exact(estimator: object, rows: np.ndarray) -> float:
     return float(log_likelihood(RBM(weights, visible, hidden, Bernoulli()), torch.tensor(rows)).mean())
 
 
+@pytest.mark.science
 def test_it_learns_bars_and_stripes_as_far_as_scikit_learns_does() -> None:
     """Exact log-likelihood after the same epochs with the same arguments, averaged over five seeds; both have learned."""
     rows = _bars(1000)
@@ -140,6 +141,7 @@ def test_whitening_is_the_closed_form_and_parts_add_up() -> None:
     assert np.linalg.matrix_rank(deleted.transform(x) - deleted.transform(x).mean(axis=0), tol=1e-6) == 5
 
 
+@pytest.mark.science
 def test_a_search_over_a_pipeline_of_everything_beats_raw_pixels() -> None:
     """Digits moved by a pixel in each direction, 2,000 to train on: by 4 points at least (84% against 76%)."""
     x, y = load_digits(return_X_y=True)

@@ -121,7 +121,7 @@ def test_a_full_disk_is_one_line_and_exit_1_and_going_on_works(tmp_path: Path) -
         subprocess.run(["umount", str(disk)], check=True)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.science)])
 def test_a_signal_stops_with_130_and_says_how_to_go_on(tmp_path: Path, number: int) -> None:
     """To the whole group of processes, as a terminal or a batch system sends it."""
     folder = tmp_path / "in"

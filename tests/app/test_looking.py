@@ -96,6 +96,7 @@ def test_a_loaded_run_encodes_pictures_of_any_size_its_patches_fit(trained: Path
         striate.load(trained / "run", (3, 4, 4))
 
 
+@pytest.mark.science
 def test_preprocessing_figures_agree_on_correlated_pictures(tmp_path: Path) -> None:
     """Smooth, mirror-symmetric random pictures have the covariance the paper describes; white noise has not."""
     random = np.random.default_rng(0)

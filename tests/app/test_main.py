@@ -135,7 +135,7 @@ def test_a_reader_that_leaves_early_is_no_error() -> None:
     assert ended.returncode == 0 and ended.stderr == ""
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.science)])
 def test_a_stop_request_during_an_import_exits_130_and_the_import_goes_on_later(tmp_path: Path, number: int) -> None:
     """The request is sent as soon as there is a store, seconds before 3,000 links to a few large pictures are decoded."""
     import hostile

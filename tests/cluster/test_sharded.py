@@ -25,7 +25,7 @@ CASES: dict[str, dict[str, Any]] = {
     "chains": {"kind": "bernoulli", "settings": {"chains": 13, **STATES}},
     "chains, means": {"kind": "bernoulli", "settings": {"chains": 16, "k": 2, "sample_visible": False}},
     "gaussian": {"kind": "gaussian", "settings": STATES, "sync_images": 3 * BATCH},
-    "deviations": {"kind": "gaussian", "settings": {"sigma_rate": 0.1, "weight_decay": 1e-3}},
+    "deviations": {"kind": "gaussian", "settings": {"sigma_rate": 0.1, "sparsity_target": 0.2}},
     "gaussian chains": {"kind": "gaussian", "settings": {"chains": 8, "sigma_rate": 0.1}},
 }
 
@@ -49,7 +49,6 @@ def expected() -> dict[str, dict[str, Any]]:
 _SOME = {
     3: [("bits", "both"), ("means", "visible"), ("deviations", "each-update"), ("chains", "hidden"), ("gaussian", "both")],
     4: [("levels drawn", "both"), ("deviations", "visible"), ("gaussian", "hidden"), ("chains, means", "data")],
-    8: [("bits", "both"), ("gaussian", "hidden"), ("gaussian chains", "visible")],
 }
 
 
@@ -57,13 +56,13 @@ def test_two_processes_learn_what_one_does(expected: dict[str, dict[str, Any]]) 
     check(expected, 2, [(name, mode) for name in CASES for mode in MODES])
 
 
-@pytest.mark.parametrize("count", _SOME)
+@pytest.mark.parametrize("count", [3, 4])
 def test_k_processes_learn_what_one_does(expected: dict[str, dict[str, Any]], count: int) -> None:
     check(expected, count, _SOME[count])
 
 
 @pytest.mark.science
-@pytest.mark.parametrize("count", _SOME)
+@pytest.mark.parametrize("count", [3, 4, 8])
 def test_k_processes_learn_what_one_does_in_every_way(expected: dict[str, dict[str, Any]], count: int) -> None:
     check(expected, count, [(name, mode) for name in CASES for mode in MODES])
 
@@ -128,12 +127,12 @@ def _apart(rank: int, count: int) -> tuple[float, float, Any]:
 
 
 @pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("kind", ["bernoulli", "gaussian"])
-def test_bytes_are_those_of_the_cost_model(mode: str, kind: str) -> None:
+@pytest.mark.parametrize(("kind", "collective_up_to"), [("bernoulli", 0), ("gaussian", 1 << 30)])
+def test_bytes_are_those_of_the_cost_model(mode: str, kind: str, collective_up_to: int) -> None:
     """At sizes that divide: what is counted at the collectives is what table 4.1's formulae, and ours for the others, say."""
     case = {"kind": kind, "mode": mode, "visible": 64, "hidden": 128, "batch": 16, "steps": 3, "dtype": "fp32"}
     cases = [{**case, "settings": STATES}, {**case, "settings": {"k": 2}}]
-    for found, (states, k) in zip(together(4, cases), [(True, 1), (False, 2)]):
+    for found, (states, k) in zip(together(4, cases, collective_up_to), [(True, 1), (False, 2)]):
         problem = Problem(64, 128, 16, binary=kind == "bernoulli", states=states, k=k)
         total = sum(one["received"] for one in found) / 3
         assert total == pytest.approx(received_bytes(problem, mode, 4), rel=1e-9)

@@ -57,6 +57,7 @@ def test_chunks_come_back_in_order_and_equal_to_decoding_here() -> None:
         assert np.array_equal(here.pixels, there.pixels) and here.notes == there.notes
 
 
+@pytest.mark.science
 def test_a_picture_that_kills_its_worker_is_rejected_alone() -> None:
     done = list(by_workers(chunks(24, {5, 14, 15})))
     notes = {item.key: note for chunk, decoded in done for item, note in zip(chunk, decoded.notes, strict=True)}
@@ -67,6 +68,7 @@ def test_a_picture_that_kills_its_worker_is_rejected_alone() -> None:
     assert np.array_equal(np.concatenate([decoded.pixels for _, decoded in done]), reference.pixels)
 
 
+@pytest.mark.science
 def test_workers_killed_from_outside_lose_nothing() -> None:
     """As the kernel does when memory is short."""
     done = []
@@ -80,6 +82,7 @@ def test_workers_killed_from_outside_lose_nothing() -> None:
     )
 
 
+@pytest.mark.science
 def test_a_script_without_a_main_guard_is_told_so(tmp_path: Path) -> None:
     """Fresh interpreters run the script again, and Python refuses to start processes there: no picture is to blame."""
     (tmp_path / "0.png").write_bytes(encoded(picture(0, (1600, 1200)), "PNG"))

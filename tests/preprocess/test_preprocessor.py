@@ -142,6 +142,7 @@ def test_patches_are_windows_of_their_pictures_and_the_same_for_a_seed() -> None
         draw_patches(pictures, 9, 5, seed=0)
 
 
+@pytest.mark.science
 def test_cifar10_loses_a_third_of_its_variance_with_1000_directions(shared_data: Path, tmp_path: Path) -> None:
     """Trap of the paper: whitened and deleted, the mean pixel variance is 2072 / 3072 = 0.674, not 1."""
     import_images(shared_data / "cifar10" / "train.parquet", tmp_path / "s", limit=5000)

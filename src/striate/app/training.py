@@ -66,8 +66,9 @@ def new_run(
     share = share or Share()
     _check_alike(share, recipe)
     experiment = build(recipe, screen.say, share=share, profile=profile)
-    if init is not None:
-        experiment.subject.take(load_model(init).rbm.state(), f"--init {init}")
+    with agreed(share):
+        if init is not None:
+            experiment.subject.take(load_model(init).rbm.state(), f"--init {init}")
     run = Run(path, recipe.train.keep)
     write_text(path / "recipe.yaml", dump_yaml(_resolved(experiment).model_dump(mode="json")))
     save_preprocessor(path, experiment.preprocessor)

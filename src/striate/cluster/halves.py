@@ -76,65 +76,57 @@ class Halves:
         self, seen: Tensor, means: Tensor, parts: Sequence[slice], ready: Sequence[Done], then: Callable[[slice], Done]
     ) -> list[Done]:
         """Means of own hidden units from rows of visible activities (all, or own where no rows are held)."""
-        up = self._copies.up
-        if up is not None:
-            return self._multiplied(seen, up.t(), means, self.hidden, parts, ready, then)
-        assert self._copies.down is not None
-        return self._summed(seen, self._copies.down.t(), means, self.hidden, parts, ready, then)
+        up, down = self._copies.up, self._copies.down
+        weights = down if up is None else up
+        assert weights is not None
+        return self._half_step(seen, weights.t(), up is None, means, self.hidden, parts, ready, then)
 
     def to_visible(
         self, states: Tensor, means: Tensor, parts: Sequence[slice], ready: Sequence[Done], then: Callable[[slice], Done]
     ) -> list[Done]:
         """Means of own visible units, in units of sigma, from rows of hidden states (all, or own where no columns are held)."""
-        down = self._copies.down
-        if down is not None:
-            return self._multiplied(states, down, means, self.visible, parts, ready, then)
-        assert self._copies.up is not None
-        return self._summed(states, self._copies.up, means, self.visible, parts, ready, then)
+        up, down = self._copies.up, self._copies.down
+        weights = up if down is None else down
+        assert weights is not None
+        return self._half_step(states, weights, down is None, means, self.visible, parts, ready, then)
 
-    def _multiplied(
+    def _half_step(
         self,
         given: Tensor,
         weights: Tensor,
+        partly: bool,
         means: Tensor,
         layer: Layer,
         parts: Sequence[slice],
         ready: Sequence[Done],
         then: Callable[[slice], Done],
     ) -> list[Done]:
-        following = []
-        for part, done in zip(parts, ready):
-            self._finish(self._product(given[part], weights, done), means[part], layer)
-            following.append(then(part))
-        return following
+        """Part by part: wait, multiply, finish. Inputs that are given ``partly`` are sums over processes, sent before that."""
 
-    def _summed(
-        self,
-        given: Tensor,
-        weights: Tensor,
-        means: Tensor,
-        layer: Layer,
-        parts: Sequence[slice],
-        ready: Sequence[Done],
-        then: Callable[[slice], Done],
-    ) -> list[Done]:
-        """Inputs that are sums over processes: everybody sends every owner its part of theirs; added up by rank."""
-        sent: list[Arrival] = []
-        for part, done in zip(parts, ready):
-            product = self._product(given[part], weights, done)
-            with self._profile.part("packing"):
-                outgoing = [product[:, units].reshape(-1) for units in layer.owners]
-            sent.append(self._wire.exchange(outgoing, [length(part) * length(layer.own)] * len(layer.owners)))
-        following = []
-        for part, arrival in zip(parts, sent):
-            pieces = arrival.wait()
-            with self._profile.part("packing"):
-                total = pieces[0].to(means.dtype, copy=True)
-                for piece in pieces[1:]:
-                    total += piece.to(means.dtype)
-            self._finish(total.view(length(part), -1), means[part], layer)
-            following.append(then(part))
-        return following
+        def finish(part: slice, inputs: Tensor) -> Done:
+            self._finish(inputs, means[part], layer)
+            return then(part)
+
+        products = (self._product(given[part], weights, done) for part, done in zip(parts, ready))
+        if not partly:
+            return [finish(part, product) for part, product in zip(parts, products)]
+        sent = [self._sent(product, layer) for product in products]
+        return [finish(part, self._total(arrival, part, means.dtype)) for part, arrival in zip(parts, sent)]
+
+    def _sent(self, product: Tensor, layer: Layer) -> Arrival:
+        """To every owner of units its columns."""
+        with self._profile.part("packing"):
+            outgoing = [product[:, units].reshape(-1) for units in layer.owners]
+        return self._wire.exchange(outgoing, [len(product) * length(layer.own)] * len(layer.owners))
+
+    def _total(self, arrival: Arrival, part: slice, dtype: torch.dtype) -> Tensor:
+        """Everybody's share of own inputs, added up by rank, so that all would get the same sum."""
+        pieces = arrival.wait()
+        with self._profile.part("packing"):
+            total = pieces[0].to(dtype, copy=True)
+            for piece in pieces[1:]:
+                total += piece.to(dtype)
+        return total.view(length(part), -1)
 
     def _product(self, given: Tensor, weights: Tensor, ready: Done) -> Tensor:
         ready()

@@ -160,5 +160,6 @@ def reached() -> Iterator[None]:
 
 
 def _first_line(error: BaseException) -> str:
-    lines = str(error).splitlines()
-    return lines[0][:300] if lines else type(error).__name__
+    """What happened, without the engine's place in its source and its advice."""
+    lines = str(error).splitlines() or [type(error).__name__]
+    return lines[0].partition("] ")[2].partition(". This is")[0] or lines[0]

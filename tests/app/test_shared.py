@@ -345,7 +345,8 @@ def test_a_machine_that_does_not_see_the_run_is_sent_it(place: Path, tmp_path: P
 def test_a_number_of_processes_is_a_number(place: Path) -> None:
     done = striate("train", "tiny.yaml", "--processes", "none", folder=place)
     assert done.returncode == 2 and "expected a number of processes" in done.stderr
-    done = striate("train", "tiny.yaml", "data.store=missing", "--processes", "2", folder=place)
+    # Abbreviated, it is understood, and not by the processes that it starts.
+    done = striate("train", "tiny.yaml", "data.store=missing", "--proc", "2", folder=place)
     assert done.returncode == 2 and done.stderr.count("striate:") == 1 and "missing" in done.stderr
 
 

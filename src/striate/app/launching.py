@@ -31,7 +31,7 @@ def launch(verb: str, arguments: Sequence[str], count: int, restarts: int) -> in
 
     Args:
         verb: of the command.
-        arguments: without `--processes` and `--restarts`.
+        arguments: as given; processes that were started do not start others.
         count: of processes.
         restarts: how often to begin again, from the last checkpoint, after a process was lost.
     """

@@ -105,11 +105,10 @@ def run_verb(verb: str, arguments: Sequence[str]) -> int:
         options = parser.parse_intermixed_args(arguments)
     except SystemExit as stop:
         return int(stop.code or 0)
-    if getattr(options, "processes", 1) > 1:
+    if getattr(options, "processes", 1) > 1 and not started():
         from striate.app.launching import launch
 
-        left = _without(arguments, ("--processes", "--restarts"))
-        return launch(verb, left, options.processes, options.restarts)
+        return launch(verb, arguments, options.processes, options.restarts)
     # A termination request is answered like Ctrl-C: save, say how to go on, exit 130.
     with stop_requests() as requests:
         return _run(module, options, requests)
@@ -151,17 +150,6 @@ def _complain(message: str, speaks: bool) -> None:
         Path(file).write_text(message)
     elif speaks:
         sys.stderr.write(f"striate: {message}\n")
-
-
-def _without(arguments: Sequence[str], options: Sequence[str]) -> list[str]:
-    """Arguments less some options and their values."""
-    left, skip = [], False
-    for argument in arguments:
-        if skip or argument in options:
-            skip = not skip
-        elif argument.partition("=")[0] not in options:
-            left.append(argument)
-    return left
 
 
 def _trace(options: argparse.Namespace) -> None:

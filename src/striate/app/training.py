@@ -124,7 +124,8 @@ def resume_run(
     # Its numbers come from the checkpoint; the model gives the shapes without training a patch model for the start again.
     experiment = build(recipe, screen.say, Resumed(load_model(path), fitted, described["streamed"]), share, profile)
     run = Run(path, recipe.train.keep)
-    run.describe(cluster=experiment.subject.spread)
+    if spread.get("processes") != share.count:
+        run.describe(cluster=experiment.subject.spread)
     return _train(experiment, run, screen, profile)
 
 

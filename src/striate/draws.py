@@ -33,16 +33,16 @@ def _key(seed: int, purpose: str) -> np.ndarray:
     return np.frombuffer(digest, dtype=np.uint64)
 
 
-def _philox(key: np.ndarray, index: Sequence[int]) -> np.random.Generator:
+def _philox(key: np.ndarray, index: Sequence[int]) -> np.random.Philox:
     if len(index) > 2:
         raise ValueError(f"a stream has at most two indices, got {len(index)}")
     counter = np.array([0, 0, *[0] * (2 - len(index)), *index], dtype=np.uint64)
-    return np.random.Generator(np.random.Philox(key=key, counter=counter))
+    return np.random.Philox(key=key, counter=counter)
 
 
 def generator(seed: int, purpose: str, *index: int) -> np.random.Generator:
     """A numpy generator keyed by the seed, the purpose and up to two indices (say, epoch and picture)."""
-    return _philox(_key(seed, purpose), index)
+    return np.random.Generator(_philox(_key(seed, purpose), index))
 
 
 class Draws:
@@ -195,15 +195,15 @@ class _Spans:
     """Draws of one array from any number on; forwards is quick."""
 
     def __init__(self, key: np.ndarray, step: int) -> None:
-        self._generator = _philox(key, (step,))
-        self._philox = self._generator.bit_generator
+        self._philox = _philox(key, (step,))
+        self._generator = np.random.Generator(self._philox)
         self._at = 0
 
     def fill(self, out: np.ndarray, first: int) -> None:
         """Draws ``first``, ``first`` + 1, ... into a contiguous array."""
         block, skipped = divmod(first, _DRAWS_PER_BLOCK)
         # Advancing also drops what is left of a block that was begun.
-        self._philox.advance((block - self._at) % 2**256)  # type: ignore[attr-defined]
+        self._philox.advance((block - self._at) % 2**256)
         if skipped:
             self._generator.random(skipped, dtype=np.float32)
         self._generator.random(out=out, dtype=np.float32)

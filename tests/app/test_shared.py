@@ -22,25 +22,17 @@ from safetensors.torch import load_file
 from jobs import free_port, rank_environment
 from striate.train.checkpoint import read_json
 from striate.train.run import read_metrics
-from training import clean_server, recipe_file, small_store, striate
+from training import RECIPE, clean_server, recipe_file, small_store, striate
 
-RECIPE = """
-name: shared
-preprocess: {kind: whiten, patch: 6, patches: 1500, epsilon: 1}
-model: {hidden: 25, sigma: 0.5, hidden_bias: -2.0}
-train:
-  epochs: 4
-  batch_size: 20
-  learning_rate: 1e-2
-  sparsity_target: 0.1
+# A layer that two processes cannot halve, statistics of bits, deviations that are learned.
+SHARED = (
+    RECIPE.replace("hidden: 24", "hidden: 25").replace("epochs: 6", "epochs: 4")
+    + """
   data_states: true
   final_states: true
   sigma_rate: 0.01
-  log_every: 7
-  snapshots: 3
-  dtype: fp32
-  checkpoint_every_s: 0.05
 """
+)
 STEPS = 300
 
 
@@ -49,7 +41,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A store, a recipe, and a run of one process."""
     folder = tmp_path_factory.mktemp("shared")
     small_store(folder / "store")
-    recipe_file(folder, RECIPE)
+    recipe_file(folder, SHARED)
     done = striate("train", "tiny.yaml", "data.store=store", "--run", "one", "--json", folder=folder)
     assert done.returncode == 0, done.stderr
     return folder
@@ -114,7 +106,7 @@ def test_processes_train_the_run_that_one_trains(place: Path) -> None:
     assert described["cluster"]["processes"] == 2 and "GFLOP/s" in described["cluster"]["why"]
     assert described["status"] == "done" and (place / "two" / "profile.json").is_file()
     assert sorted(file.name for file in (place / "two" / "snapshots").iterdir()) == [
-        f"step-{step:08d}.safetensors" for step in (0, 38, 150)
+        f"step-{step:08d}.safetensors" for step in (0, 17, 67, 150)
     ]
     # Of a run that was to be this long, the numbers are those of the longer one's first half but for the schedule.
     short = striate("train", "tiny.yaml", "data.store=store", "--run", "half", "train.epochs=2", folder=place)
@@ -182,25 +174,25 @@ def test_a_process_that_is_killed_ends_the_job_with_its_name(place: Path, victim
     assert code == 130 and "saved" in error
 
 
+def launched(place: Path, run: str, *more: str) -> subprocess.Popen[str]:
+    """The command as a shell starts it, with two processes, once it has begun to train."""
+    command = [sys.executable, "-m", "striate", "train", "tiny.yaml", "data.store=store", "--run", run, "--processes", "2"]
+    program = subprocess.Popen([*command, *more], cwd=place, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+    until = time.monotonic() + 60
+    while not (place / run / "metrics.jsonl").exists() and time.monotonic() < until:
+        time.sleep(0.05)
+    return program
+
+
 @pytest.mark.science
 def test_a_killed_process_costs_a_restart_and_nothing_else(place: Path) -> None:
     """kill -9 of one of the launcher's processes; it begins them again, from the last checkpoint, and the end is the same."""
-    command = [sys.executable, "-m", "striate", "train", "tiny.yaml", "data.store=store", "train.epochs=10", "--run", "again"]
-    launched = subprocess.Popen(
-        [*command, "--processes", "2", "--restarts", "1"],
-        cwd=place,
-        stderr=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
-        text=True,
-    )
-    until = time.monotonic() + 60
-    while not (place / "again" / "metrics.jsonl").exists() and time.monotonic() < until:
-        time.sleep(0.05)
-    children = children_of(launched.pid)
+    program = launched(place, "again", "train.epochs=10", "--restarts", "1")
+    children = children_of(program.pid)
     assert len(children) == 2
     os.kill(random.choice(children), signal.SIGKILL)
-    _, error = launched.communicate(timeout=120)
-    assert launched.returncode == 0, error
+    _, error = program.communicate(timeout=120)
+    assert program.returncode == 0, error
     assert "killed by SIGKILL" in error and "restart 1 of 1" in error
     alone = striate("train", "tiny.yaml", "data.store=store", "train.epochs=10", "--run", "quiet", folder=place)
     assert alone.returncode == 0, alone.stderr
@@ -209,25 +201,23 @@ def test_a_killed_process_costs_a_restart_and_nothing_else(place: Path) -> None:
 
 
 @pytest.mark.science
+def test_ctrl_c_reaches_all_processes_and_the_message_names_the_run(place: Path) -> None:
+    """Not the folder of whichever process was the first to end."""
+    for number in range(3):
+        program = launched(place, f"asked-{number}", "train.epochs=400")
+        program.send_signal(signal.SIGINT)
+        _, error = program.communicate(timeout=60)
+        assert program.returncode == 130
+        assert error.count("striate:") == 1 and f"saved: striate resume asked-{number}\n" in error, error
+
+
+@pytest.mark.science
 def test_processes_whose_launcher_is_killed_save_and_end(place: Path) -> None:
-    command = [
-        sys.executable,
-        "-m",
-        "striate",
-        "train",
-        "tiny.yaml",
-        "data.store=store",
-        "train.epochs=400",
-        "--run",
-        "orphans",
-    ]
-    launched = subprocess.Popen([*command, "--processes", "2"], cwd=place, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    program = launched(place, "orphans", "train.epochs=400")
     until = time.monotonic() + 60
-    while not (place / "orphans" / "metrics.jsonl").exists() and time.monotonic() < until:
-        time.sleep(0.05)
-    children = children_of(launched.pid)
-    launched.kill()
-    launched.wait()
+    children = children_of(program.pid)
+    program.kill()
+    program.communicate()
     while any(map(runs, children)) and time.monotonic() < until:
         time.sleep(0.05)
     assert len(children) == 2 and not any(map(runs, children))

@@ -138,5 +138,8 @@ class _Job:
             hint = ": was memory short?" if name == "SIGKILL" else ""
             return StriateError.exit_code, f"process {first} of {self._count} was killed by {name}{hint}"
         said = [words.read_text() if words.exists() else "" for words in self._words]
+        if self._processes[0].returncode == code and said[0]:
+            # Of several that say the same, the first knows the run by its name.
+            return code, said[0]
         words = said[first] or next((one for one in said if one), f"process {first} of {self._count} ended with code {code}")
         return code, words

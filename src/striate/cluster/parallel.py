@@ -89,15 +89,13 @@ def processes(timeout_s: float = DEFAULT_TIMEOUT_S) -> Iterator[Share]:
         yield Share()
         return
     share = Share(int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"]))
+    device = _own_gpu(share)
     store = _meet(share, timeout_s)
-    device = None
-    if torch.cuda.is_available():
-        device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
-        torch.cuda.set_device(device)
     try:
         with reached():
             dist.init_process_group(
-                "nccl" if device is not None else "gloo",
+                # What is in memory and what is on a GPU travels by the engine for it, whatever device a recipe names.
+                "cpu:gloo,cuda:nccl" if device is not None else "gloo",
                 store=dist.PrefixStore("work", store),
                 rank=share.rank,
                 world_size=share.count,
@@ -116,6 +114,21 @@ def processes(timeout_s: float = DEFAULT_TIMEOUT_S) -> Iterator[Share]:
     finally:
         if dist.is_initialized():
             dist.destroy_process_group()
+
+
+def _own_gpu(share: Share) -> torch.device | None:
+    """The GPU of this process, made the one it works on; None on a machine without any."""
+    if not torch.cuda.is_available():
+        return None
+    local, there = int(os.environ["LOCAL_RANK"]), torch.cuda.device_count()
+    if local >= there:
+        raise _unmet(
+            f"process {share.rank} has no GPU of its own: this machine has {there}. Start as many processes here, or hide the "
+            "GPUs with CUDA_VISIBLE_DEVICES= to work on processors"
+        )
+    device = torch.device("cuda", local)
+    torch.cuda.set_device(device)
+    return device
 
 
 def _meet(share: Share, timeout_s: float) -> dist.Store:
@@ -140,7 +153,11 @@ def _meet(share: Share, timeout_s: float) -> dist.Store:
             wait_for_workers=False,
         )
     except (RuntimeError, ValueError) as error:
-        raise _unmet(f"process {share.rank} could not meet the others at {host}:{port}: {error}") from None
+        why = str(error).splitlines()[0]
+        raise _unmet(
+            f"process {share.rank} could not meet the others at {host}:{port} ({why}): is cluster.timeout_s={timeout_s:g} too "
+            "short?"
+        ) from None
     # A store that outlives a restart holds the words of the attempt before.
     return dist.PrefixStore(f"attempt-{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
 
@@ -253,30 +270,21 @@ def tell_all(text: str) -> list[str]:
     """Everybody's text, by rank."""
     # With something to send even if nothing is said.
     own = torch.from_numpy(np.frombuffer(text.encode() + b"\n", np.uint8).copy())
-    device = _device()
-    lengths = [torch.zeros(1, dtype=torch.int64, device=device) for _ in range(dist.get_world_size())]
+    lengths = [torch.zeros(1, dtype=torch.int64) for _ in range(dist.get_world_size())]
     with reached():
-        dist.all_gather(lengths, torch.tensor([len(own)], device=device))
+        dist.all_gather(lengths, torch.tensor([len(own)]))
         longest = max(int(length) for length in lengths)
-        padded = torch.cat([own, own.new_zeros(longest - len(own))]).to(device)
+        padded = torch.cat([own, own.new_zeros(longest - len(own))])
         texts = [torch.empty_like(padded) for _ in lengths]
         dist.all_gather(texts, padded)
-    return [bytes(told[: int(length) - 1].cpu().numpy()).decode() for told, length in zip(texts, lengths)]
+    return [bytes(told[: int(length) - 1].numpy()).decode() for told, length in zip(texts, lengths)]
 
 
 def from_first(tensor: Tensor) -> Tensor:
     """The first process's numbers in everybody's tensor, changed in place."""
     with reached():
-        if tensor.device.type == _device().type:
-            dist.broadcast(tensor, 0)
-        else:
-            dist.broadcast(moved := tensor.to(_device()), 0)
-            tensor.copy_(moved)
+        dist.broadcast(tensor, 0)
     return tensor
-
-
-def _device() -> torch.device:
-    return torch.device("cuda" if dist.get_backend() == "nccl" else "cpu")
 
 
 def open_meeting() -> dist.TCPStore:

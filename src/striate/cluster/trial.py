@@ -16,7 +16,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal, cast
+from typing import Any, Literal, cast
 
 import torch
 import torch.distributed as dist
@@ -134,9 +134,9 @@ def try_out(trials: Sequence[Trial], count: int, hosts: Sequence[tuple[str, str]
     return [list(results) for results in zip(*by_rank)]
 
 
-def _restored(found: dict[str, object]) -> Tried:
+def _restored(found: dict[str, Any]) -> Tried:
     machine = found.pop("machine")
-    return Tried(**found, machine=None if machine is None else Machine(**cast(dict[str, float], machine)))  # type: ignore[arg-type]
+    return Tried(**found, machine=None if machine is None else Machine(**machine))
 
 
 def _run(folder: Path, rank: int, count: int) -> None:

@@ -87,7 +87,7 @@ class Wire:
         if self.count == 1:
             return Arrival(self.profile, [], [own], [])
         longest = max(lengths) * own.element_size()
-        if dist.get_backend() == "nccl" or longest <= self.collective_up_to:
+        if own.is_cuda or longest <= self.collective_up_to:
             return self._gather_at_once(own, lengths)
         return self.exchange([own] * self.count, lengths)
 

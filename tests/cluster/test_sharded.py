@@ -21,11 +21,11 @@ STATES = {"data_states": True, "final_states": True}
 CASES: dict[str, dict[str, Any]] = {
     "bits": {"kind": "bernoulli", "settings": {**STATES, "weight_decay": 1e-3}, "steps": 100},
     "levels drawn": {"kind": "bernoulli", "settings": {**STATES, "sample_data": True}},
-    "means": {"kind": "bernoulli", "settings": {"k": 2, "sparsity_target": 0.1}},
+    "means": {"kind": "bernoulli", "settings": {"k": 2, "sparsity_target": 0.1, "sparsity_cost": 1.0}},
     "chains": {"kind": "bernoulli", "settings": {"chains": 13, **STATES}},
     "chains, means": {"kind": "bernoulli", "settings": {"chains": 16, "k": 2, "sample_visible": False}},
     "gaussian": {"kind": "gaussian", "settings": STATES, "sync_images": 3 * BATCH},
-    "deviations": {"kind": "gaussian", "settings": {"sigma_rate": 0.1, "sparsity_target": 0.2}},
+    "deviations": {"kind": "gaussian", "settings": {"sigma_rate": 0.1, "sparsity_target": 0.2, "sparsity_cost": 1.0}},
     "gaussian chains": {"kind": "gaussian", "settings": {"chains": 8, "sigma_rate": 0.1}},
 }
 
@@ -88,7 +88,7 @@ def check(expected: dict[str, dict[str, Any]], count: int, tried: list[tuple[str
 def test_both_copies_of_a_weight_agree_to_the_last_bit_where_units_are_binary(dtype: str) -> None:
     """Section 4.2: sums of products of ones and zeros are whole numbers, whatever their order. Nothing is synchronised before
     the one comparison at the end."""
-    settings = {**STATES, "weight_decay": 1e-3, "sparsity_target": 0.1}
+    settings = {**STATES, "weight_decay": 1e-3, "sparsity_target": 0.1, "sparsity_cost": 1.0}
     case = {**LARGE, "kind": "bernoulli", "settings": settings, "dtype": dtype, "steps": 30, "sync_images": 30 * 120}
     ((found, *_),) = together(3, [case])
     assert found["metrics"][-1]["weight_drift"] == 0.0
@@ -163,7 +163,9 @@ def test_as_many_processes_go_on_to_the_last_bit(mode: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["bernoulli", "gaussian"])
-@pytest.mark.parametrize("settings", [{}, STATES, {"chains": 10, "k": 2, "sparsity_target": 0.2, "weight_decay": 1e-2}])
+@pytest.mark.parametrize(
+    "settings", [{}, STATES, {"chains": 10, "k": 2, "sparsity_target": 0.2, "sparsity_cost": 1.0, "weight_decay": 1e-2}]
+)
 def test_one_process_learns_what_the_plain_learner_does(kind: str, settings: dict[str, Any]) -> None:
     """float32: the same operations, so the same numbers up to the last digits of sums that are taken in another order."""
     plain = ContrastiveLearner(model(kind), CDSettings(**settings), constant(0.05, 0.9), seed=1)

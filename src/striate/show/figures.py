@@ -68,7 +68,11 @@ def curves(
     if level is not None:
         axis.axhline(level, color=_INK, linewidth=0.8, linestyle="--")
     axis.set(xlabel=x_label, ylabel=y_label)
-    axis.legend(frameon=False)
+    if len(lines) > 4:
+        # Beside the axes: so many names cover what they name.
+        axis.legend(frameon=False, loc="upper left", bbox_to_anchor=(1.0, 1.0))
+    else:
+        axis.legend(frameon=False)
     return png(figure)
 
 

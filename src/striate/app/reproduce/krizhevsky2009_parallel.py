@@ -95,13 +95,17 @@ def _speed(stages: Stages, number: str, gaussian: bool) -> Finding:
         f"steps are {ratios[0]:.2f} and {ratios[1]:.2f} of the measured ones",
         min(gains[0][1:]) > 1.8 and math.prod(gains[0]) > math.prod(gains[1]) and all(abs(ratio - 1) < 0.2 for ratio in ratios),
         tuple(
-            Figure(f"{kind} units, {_VISIBLE:,} x {_HIDDEN:,}, {caption}", _curves(gaussian, rates, seen), wide=True)
+            Figure(
+                f"{kind.capitalize()} units, {_VISIBLE:,} x {_HIDDEN:,}, by minibatch and precision: {caption}",
+                _curves(gaussian, rates, seen),
+                wide=True,
+            )
             for caption, rates, seen in (
                 ("the paper's machines and network (105 MB/s, 0.091 ms; 19 GFLOP/s a core assumed).", _THEN, {}),
                 (
-                    f"this machine's cores, 100 Gb/s between them; measured by two processes at {sizes[0]:,} x {sizes[1]:,}.",
+                    f"this machine's cores, 100 Gb/s between them; measured: two processes at {sizes[0]:,} x {sizes[1]:,}.",
                     replace(machine, **_ETHERNET),
-                    {f"measured, {batch}": ([1.0, 2.0], [1.0, gain / 2]) for batch, gain in zip((1000, 100), speed)},
+                    {f"measured, {batch:,}": ([1.0, 2.0], [1.0, gain / 2]) for batch, gain in zip((1000, 100), speed)},
                 ),
                 ("GPUs on NVLink (250 TFLOP/s, 300 GB/s assumed).", _GPU, {}),
             )
@@ -127,7 +131,7 @@ def _curves(gaussian: bool, machine: Machine, seen: dict[str, tuple[list[float],
                 problem = Problem(_VISIBLE, _HIDDEN, batch, not gaussian, itemsize=itemsize, exact=itemsize)
                 one = cost(problem, "hidden", 1, rates).step_s
                 speed = [one / cost(problem, mode, count, rates).step_s / count for count in counts]
-                label = f"{name}, {batch}, {'single' if itemsize == 4 else 'double'}"
+                label = f"{name}, {batch:,}, {'single' if itemsize == 4 else 'double'}"
                 lines[label] = ([float(count) for count in counts], speed)
     return draw.curves(lines, "machines", "speed-up / machines")
 

@@ -23,6 +23,11 @@ VERBS = {
     "learn": ("learn", "a folder of pictures in, a report with learned features out"),
     "import": ("import_", "bring pictures of any format into a store"),
     "info": ("info", "what a store holds"),
+    "clean": ("clean", "set empty pictures aside: mostly white, of a single colour, drawn"),
+    "dedupe": ("dedupe", "find near-duplicates, and leakage between sets"),
+    "label": ("label", "gather, label and verify classes on a local page"),
+    "split": ("split", "balanced training and test sets, near-duplicates on one side"),
+    "export": ("export", "publish as CIFAR, folders, Hugging Face Parquet, WebDataset"),
     "train": ("train", "run a recipe"),
     "resume": ("resume", "go on with a run that was stopped, exactly"),
     "probe": ("probe", "are the features any good? logistic regression on pixels and on features"),
@@ -32,7 +37,16 @@ VERBS = {
     "bench": ("bench", "measure this machine against the bars, with peers in the same run"),
     "doctor": ("doctor", "what hardware, what is fast here, what is missing"),
 }
-SYNONYMS = {"pretrain": "train", "fit": "learn", "evaluate": "probe", "benchmark": "bench", "continue": "resume"}
+SYNONYMS = {
+    "pretrain": "train",
+    "fit": "learn",
+    "evaluate": "probe",
+    "benchmark": "bench",
+    "continue": "resume",
+    "deduplicate": "dedupe",
+    "annotate": "label",
+    "publish": "export",
+}
 
 
 def entry() -> NoReturn:

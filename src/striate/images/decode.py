@@ -66,8 +66,13 @@ def decode(data: bytes | Path | np.ndarray, target: Target) -> np.ndarray:
     Raises:
         Rejected: with the reason, whatever is wrong with this picture.
     """
+    return decode_sized(data, target)[0]
+
+
+def decode_sized(data: bytes | Path | np.ndarray, target: Target) -> tuple[np.ndarray, tuple[int, int]]:
+    """The same, and (width, height) in pixels that the file says it has."""
     if isinstance(data, np.ndarray):
-        return _from_array(data, target)
+        return _from_array(data, target), (data.shape[-1], data.shape[-2])
     if isinstance(data, Path):
         data = read_file(data)
     if not data:
@@ -124,7 +129,7 @@ def read_file(path: Path) -> bytes:
         raise Rejected(f"unreadable: {error.strerror or error}") from None
 
 
-def _from_encoded(data: bytes, target: Target) -> np.ndarray:
+def _from_encoded(data: bytes, target: Target) -> tuple[np.ndarray, tuple[int, int]]:
     plain = plain_header(data)
     if plain is None or min(plain[1]) >= 4 * max(target.shape[1:]):
         return _by_pillow(data, target)
@@ -132,15 +137,16 @@ def _from_encoded(data: bytes, target: Target) -> np.ndarray:
     _check_size(size, target)
     # The same decoder that Pillow would call; it raises where data are missing.
     image = Image.frombytes(mode, size, data, "jpeg", mode, "")
-    return _planar(_fit(_to_levels(image, "RGB" if target.shape[0] == 3 else "L"), target))
+    return _planar(_fit(_to_levels(image, "RGB" if target.shape[0] == 3 else "L"), target)), size
 
 
-def _by_pillow(data: bytes, target: Target) -> np.ndarray:
+def _by_pillow(data: bytes, target: Target) -> tuple[np.ndarray, tuple[int, int]]:
     try:
         image = Image.open(io.BytesIO(data), formats=_FORMATS)
     except Image.UnidentifiedImageError:
         raise Rejected("not a picture") from None
-    _check_size(image.size, target)
+    size = image.size
+    _check_size(size, target)
     _, height, width = target.shape
     twice = 2 * max(height, width)
     if image.format == "JPEG" and min(image.size) >= 2 * twice:
@@ -152,7 +158,7 @@ def _by_pillow(data: bytes, target: Target) -> np.ndarray:
     levels = _to_levels(image, "RGB" if target.shape[0] == 3 else "L")
     if orientation in _UPRIGHT:
         levels = levels.transpose(_UPRIGHT[orientation])
-    return _planar(_fit(levels, target))
+    return _planar(_fit(levels, target)), size
 
 
 def _orientation(image: Image.Image) -> object:

@@ -180,7 +180,7 @@ def _write(work: Work, class_names: list[str], writer: StoreWriter, name: str, c
 
 def _record(chunk: list[Item], decoded: Decoded, class_names: list[str], writer: StoreWriter, name: str) -> None:
     files: Sequence[bytes | None] = [None] * len(decoded.pixels) if decoded.encoded is None else decoded.encoded
-    pictures = iter(zip(decoded.pixels, files, strict=True))
+    pictures = iter(zip(decoded.pixels, decoded.sizes, files, strict=True))
     for item, (kept, note) in zip(chunk, decoded.notes, strict=True):
         if not kept:
             writer.reject(note, key=item.key, source=name)
@@ -188,8 +188,8 @@ def _record(chunk: list[Item], decoded: Decoded, class_names: list[str], writer:
         label = item.label
         if UNLABELLED < label < len(class_names):
             label = writer.label_of(class_names[label])
-        pixels, encoded = next(pictures)
-        writer.append(pixels, note, key=item.key, source=name, label=label, term=item.term, encoded=encoded)
+        pixels, size, encoded = next(pictures)
+        writer.append(pixels, note, key=item.key, source=name, label=label, term=item.term, size=size, encoded=encoded)
 
 
 def _split_work(chunks: Iterator[list[Item]], workers: int | None) -> tuple[Iterator[list[Item]], int]:

@@ -24,7 +24,7 @@ from pathlib import Path
 import numpy as np
 
 from striate.errors import StriateError
-from striate.images.decode import Target, decode, own_limits
+from striate.images.decode import Target, decode_sized, own_limits
 from striate.images.items import Item, Rejected
 from striate.images.jpeg import encode_jpeg
 from striate.images.treatment import Treatment
@@ -39,11 +39,13 @@ class Decoded:
     Attributes:
         pixels: uint8 (kept, c, h, w), the pictures that could be decoded, in order.
         notes: one an item: (True, SHA-256 of its pixels), or (False, why it was rejected).
+        sizes: (width, height) that each of the kept files says it has, in order.
         encoded: the same pictures as JPEG, where that is asked for.
     """
 
     pixels: np.ndarray
     notes: list[tuple[bool, str]]
+    sizes: list[tuple[int, int]]
     encoded: list[bytes] | None = None
 
 
@@ -51,20 +53,23 @@ def decode_all(data: list[Data], target: Target) -> Decoded:
     """Decode a chunk, wherever this is called."""
     block = np.empty((len(data), *target.shape), dtype=np.uint8)
     notes: list[tuple[bool, str]] = []
+    sizes: list[tuple[int, int]] = []
     kept = 0
     with own_limits():
         for one in data:
             try:
                 if isinstance(one, Rejected):
                     raise one
-                block[kept] = _treated(decode(one, target), target)
+                picture, size = decode_sized(one, target)
+                block[kept] = _treated(picture, target)
+                sizes.append(size)
                 notes.append((True, hashlib.sha256(block[kept]).hexdigest()))
                 kept += 1
             except Rejected as reason:
                 notes.append((False, str(reason)))
     if target.quality is None:
-        return Decoded(block[:kept], notes)
-    return Decoded(block[:kept], notes, [encode_jpeg(picture, target.quality) for picture in block[:kept]])
+        return Decoded(block[:kept], notes, sizes)
+    return Decoded(block[:kept], notes, sizes, [encode_jpeg(picture, target.quality) for picture in block[:kept]])
 
 
 def _treated(picture: np.ndarray, target: Target) -> np.ndarray:
@@ -157,9 +162,10 @@ def _carefully(data: list[Data], target: Target) -> Decoded:
             half = len(data) // 2
             first, second = _carefully(data[:half], target), _carefully(data[half:], target)
             encoded = None if first.encoded is None or second.encoded is None else first.encoded + second.encoded
-            return Decoded(np.concatenate([first.pixels, second.pixels]), first.notes + second.notes, encoded)
+            pixels = np.concatenate([first.pixels, second.pixels])
+            return Decoded(pixels, first.notes + second.notes, first.sizes + second.sizes, encoded)
         none: list[bytes] | None = None if target.quality is None else []
-        return Decoded(np.empty((0, *target.shape), np.uint8), [(False, "damaged: decoding it ended the process")], none)
+        return Decoded(np.empty((0, *target.shape), np.uint8), [(False, "damaged: decoding it ended the process")], [], none)
 
 
 def _alone(data: list[Data], target: Target) -> Decoded:

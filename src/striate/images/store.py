@@ -5,7 +5,7 @@
     STORE/pixels/000000000000.parquet  or, where photographs stay encoded: key, image (bytes, path), label; named after the
                                 number of the first picture
     STORE/sums.npz              of those: sums of all pixels and of colours' products, from which mean and components come
-    STORE/meta.parquet          a row a picture: key, source, term, label, sha256, state
+    STORE/meta.parquet          a row a picture: key, source, term, label, sha256, state, width and height of its file
     STORE/rejected.parquet      key, source, reason
     STORE/duplicates.parquet    key, source, sha256, kept (the key of the equal picture in the store)
     STORE/parts/000000000000.parquet  rows committed by an import that has not been finished; its name is the number
@@ -51,13 +51,17 @@ ROW_SCHEMA = pa.schema(
         ("state", pa.string()),
         ("reason", pa.string()),
         ("kept", pa.string()),
+        ("width", pa.int32()),  # of the file it came from, in pixels; null in stores made before this was noted
+        ("height", pa.int32()),
     ]
 )
+# Columns that older stores lack.
+_LATER = ("width", "height")
 # In the metadata of a consolidated table: the number of rows, of all three kinds, that were folded into the tables. It
 # tells which parts are in, and depends on what was imported alone, never on how often that was interrupted.
 FOLDED = b"rows_folded"
 TABLES = {
-    "meta": ("kept", ["key", "source", "term", "label", "sha256", "state"]),
+    "meta": ("kept", ["key", "source", "term", "label", "sha256", "state", "width", "height"]),
     "rejected": ("rejected", ["key", "source", "reason"]),
     "duplicates": ("duplicate", ["key", "source", "sha256", "kept"]),
 }
@@ -100,7 +104,7 @@ class ImageStore:
 
     @property
     def table(self) -> pa.Table:
-        """A row a picture: key, source, term, label, sha256, state. Read anew on each call."""
+        """A row a picture: key, source, term, label, sha256, state, width and height of its file. Read anew on each call."""
         return read_rows(self.path, "meta")
 
     def __getitem__(self, index: int | slice | np.ndarray | list[int]) -> np.ndarray:
@@ -265,7 +269,11 @@ def read_parquet(file: Path, columns: list[str]) -> pa.Table:
     """
     try:
         # One file, never a dataset: nothing is read into the names of folders.
-        return pq.ParquetFile(file).read(columns=columns).select(columns)
+        table = pq.ParquetFile(file).read(columns=columns)
+        for name in _LATER:
+            if name in columns and name not in table.column_names:
+                table = table.append_column(ROW_SCHEMA.field(name), pa.nulls(len(table), ROW_SCHEMA.field(name).type))
+        return table.select(columns)
     except (OSError, KeyError, pa.ArrowException) as error:
         raise BadInput(f"{file} is damaged ({str(error).splitlines()[0]}): import again into a new store") from None
 

@@ -195,9 +195,12 @@ class StoreWriter:
         source: str,
         label: int = UNLABELLED,
         term: str | None = None,
+        size: tuple[int, int] | None = None,
         encoded: bytes | None = None,
     ) -> bool:
         """Add one picture (uint8, the store's shape; with its JPEG, if it keeps those), or set it aside if it has an equal.
+
+        `size` is the (width, height) of the file it came from.
 
         Returns:
             Whether it was kept.
@@ -208,7 +211,8 @@ class StoreWriter:
             self._note({**row, "kind": "duplicate", "kept": twin})
             return False
         self._digests[sha256] = key
-        self._note({**row, "kind": "kept", "state": "found"})
+        width, height = size or (None, None)
+        self._note({**row, "kind": "kept", "state": "found", "width": width, "height": height})
         self._pixels.append(image)
         if self._encode:
             self._files.append(encoded if encoded is not None else encode_jpeg(image, self._header["quality"]))

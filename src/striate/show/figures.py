@@ -247,3 +247,17 @@ def image(values: np.ndarray, title: str = "") -> bytes:
     axis.grid(False)
     axis.set_title(title)
     return png(figure)
+
+
+def histograms(parts: Mapping[str, np.ndarray], x_label: str, level: float, level_name: str, most: float) -> bytes:
+    """Distributions over one axis from 0, each scaled to its own largest bin, and where the line between them is drawn."""
+    figure, axis = _new(7.0, 3.2)
+    colours = ("#2a7f9e", "#b5482f", "#5b7f3a", "#7a5195", "#c99a2e")
+    bins = np.linspace(0, most, 80)
+    for number, (name, values) in enumerate(parts.items()):
+        counts = np.histogram(np.asarray(values)[np.isfinite(values)], bins)[0].astype(float)
+        axis.stairs(counts / max(counts.max(), 1), bins, label=name, color=colours[number % len(colours)], linewidth=1.4)
+    axis.axvline(level, color=_INK, linewidth=0.9, linestyle="--", label=level_name)
+    axis.set(xlabel=x_label, ylabel="share of the largest bin", xlim=(0, most))
+    axis.legend(frameon=False, loc="upper left", bbox_to_anchor=(1.0, 1.0))
+    return png(figure)

@@ -25,8 +25,8 @@ _BINARY_SUFFIX = ".bin"
 # Beyond any batch of either set.
 _LARGEST_FILE = 1 << 30
 # Exports of other sets in CIFAR's layout have any number of batches.
-_BATCH = re.compile(r"(data_batch_\d+|test_batch|train|test)(\.bin)?")
-_BATCH_10 = re.compile(r"(data_batch_\d+|test_batch)(\.bin)?")
+_BATCH = re.compile(r"(data_batch_\d+|test_batch(_\d+)?|train|test)(\.bin)?")
+_BATCH_10 = re.compile(r"(data_batch_\d+|test_batch(_\d+)?)(\.bin)?")
 _NAME_FILES = ("batches.meta.txt", "fine_label_names.txt")
 _PICKLED_NAMES = ("batches.meta", "meta")
 
@@ -84,7 +84,7 @@ class CifarSource:
         self.class_names: list[str] = self._names()
 
     def _batches(self) -> list[str]:
-        return sorted(name for name in self._files if is_batch(name))
+        return sorted((name for name in self._files if is_batch(name)), key=_in_turn)
 
     def _names(self) -> list[str]:
         for name in _NAME_FILES:
@@ -104,6 +104,12 @@ class CifarSource:
             images, labels = _binary(data, name) if name.endswith(_BINARY_SUFFIX) else _python(data, name)
             keys = [f"{name}/{i:05d}" for i in range(len(images))]
             yield from ArraySource(images, labels, keys=keys)
+
+
+def _in_turn(name: str) -> tuple[str, int]:
+    """The tenth batch after the ninth."""
+    stem, number = re.fullmatch(r"(.*?)_?(\d*)(?:\.bin)?", name).groups()  # type: ignore[union-attr]
+    return stem, int(number or 0)
 
 
 def is_batch(name: str) -> bool:

@@ -4,7 +4,7 @@
 folders become the pictures' terms. Beside the pictures, in any folder, `metadata.csv`, `.jsonl` or `.parquet` with a column
 `file_name` may give `label` and `term` (or `search_term`); `classes.txt` or `class_names.txt` fixes the order of the classes.
 Every other file counts: one that is no picture is rejected with a reason. Passed over are hidden files and folders, what
-systems leave behind (Thumbs.db, desktop.ini, __MACOSX), links to folders, and image stores.
+systems leave behind (Thumbs.db, desktop.ini, __MACOSX), a README.md, links to folders, and image stores.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _RARE = {"ppm", "pgm", "pbm", "pnm", "avif", "jp2", "tga", "ico", "pcx", "dib"}
 # Names that promise a picture; a file of any other name is still tried, and counted.
 PICTURES = _COMMON | _RARE
 _METADATA = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
-_PASSED_OVER = {"Thumbs.db", "desktop.ini", *_METADATA, *NAME_FILES}
+_PASSED_OVER = {"Thumbs.db", "desktop.ini", "README.md", *_METADATA, *NAME_FILES}
 # Folders of these names hold a split, or a class's pictures, and name no class.
 _NO_CLASS = {"train", "test", "val", "valid", "validation", "dev", "images", "image", "img"}
 

@@ -1,0 +1,108 @@
+"""All pairs of short rows within a reach, found by blocked products that miss none.
+
+|a - b|^2 = |a|^2 + |b|^2 - 2 a.b, so a pair is near if its product is large. Products run in bf16 where that is faster, the
+threshold lowered by what rounding can do; whoever is let through is judged again in float32. Rows are taken in the order
+of their norms: blocks whose norms lie further apart than the reach hold no pair. Cost: a multiply-add a component and a
+comparison a pair, about 0.9 ns on two cores for 65 components; memory: one block of products.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from striate.compute import choose_dtype
+
+_ROWS, _COLUMNS = 2048, 4096
+# Operands rounded to bf16 are off by 2^-9 of themselves, the product as it is stored by as much again.
+_BF16_MARGIN = 2.0**-7
+_FP32_MARGIN = 2.0**-16
+
+
+@dataclass(frozen=True)
+class _Side:
+    """Short rows in the order of their norms, in the products' format."""
+
+    rows: Tensor
+    norms: Tensor
+    order: Tensor
+
+    @classmethod
+    def of(cls, short: Tensor, dtype: torch.dtype, device: torch.device) -> _Side:
+        norms = short.norm(dim=1)
+        order = norms.argsort()
+        # What cannot be compared comes last, and is left out.
+        order = order[: int((~norms.isnan()).sum())]
+        return cls(short[order].to(device, dtype), norms[order].to(device), order)
+
+
+def near_pairs(
+    short: Tensor,
+    reach: float,
+    other: Tensor | None = None,
+    device: torch.device | str = "cpu",
+    progress: Callable[[float], None] = lambda share: None,
+    dtype: torch.dtype | None = None,
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Positions (first, second) of all pairs of rows within a distance, block by block.
+
+    Args:
+        short: (n, d) float32; rows of NaN match nothing.
+        reach: the largest distance.
+        other: (m, d), what the second of a pair is looked for in; None: in `short` itself, each pair once, first < second.
+        device: where products run.
+        progress: called with the share of the pairs done since the last call.
+        dtype: of the products' operands; None: what is faster here. The pairs are the same.
+    """
+    device = torch.device(device)
+    dtype = dtype or choose_dtype("auto", device, (_ROWS, short.shape[1], _COLUMNS))
+    first = _Side.of(short, dtype, device)
+    second = first if other is None else _Side.of(other, dtype, device)
+    products = torch.empty(_ROWS, _COLUMNS, dtype=dtype, device=device)
+    hits = torch.empty(_ROWS, _COLUMNS, dtype=torch.bool, device=device)
+    margin = _BF16_MARGIN if dtype == torch.bfloat16 else _FP32_MARGIN
+    total = max(1, len(first.rows) * len(second.rows))
+    for top in range(0, len(first.rows), _ROWS):
+        rows, norms = first.rows[top : top + _ROWS], first.norms[top : top + _ROWS]
+        for left in range(0, len(second.rows), _COLUMNS):
+            columns, widths = second.rows[left : left + _COLUMNS], second.norms[left : left + _COLUMNS]
+            progress(len(rows) * len(columns) / total)
+            above = other is None and left + len(columns) <= top + 1
+            if above or float(widths[0] - norms[-1]) > reach or float(norms[0] - widths[-1]) > reach:
+                continue
+            product = torch.mm(rows, columns.t(), out=products[: len(rows), : len(columns)])
+            least = 0.5 * (norms.square() + widths[0].square() - reach * reach)
+            least = least - margin * (norms * widths[-1] + least.abs()) - 1e-6
+            hit = torch.ge(product, least.to(dtype)[:, None], out=hits[: len(rows), : len(columns)])
+            i, j = _found(hit)
+            if other is None:
+                later = top + i < left + j
+                i, j = i[later], j[later]
+            yield from _within(short, short if other is None else other, first.order[top + i], second.order[left + j], reach)
+
+
+def _found(hit: Tensor) -> tuple[Tensor, Tensor]:
+    if hit.device.type != "cpu":
+        i, j = hit.nonzero(as_tuple=True)
+        return i.cpu(), j.cpu()
+    # numpy looks for the few that are true three times as fast.
+    rows, columns = np.divmod(np.flatnonzero(hit.numpy()), hit.shape[1])
+    return torch.from_numpy(rows), torch.from_numpy(columns)
+
+
+def _within(
+    short: Tensor, other: Tensor, first: Tensor, second: Tensor, reach: float, at_once: int = 1 << 17
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Those of the pairs that float32 finds within reach."""
+    for start in range(0, len(first), at_once):
+        a, b = first[start : start + at_once], second[start : start + at_once]
+        near = (short[a] - other[b]).norm(dim=1) <= reach * (1 + 1e-5) + 1e-6
+        a, b = a[near], b[near]
+        if other is short:
+            a, b = torch.minimum(a, b), torch.maximum(a, b)
+        if len(a):
+            yield a.numpy(), b.numpy()

@@ -72,15 +72,14 @@ def find_suspects(features: Tensor, labels: np.ndarray, classes: int, l2: float 
     present = counts[counts > 0]
     if len(present) < 2 or present.min() < _FOLDS:
         raise BadInput(f"suspects need two classes of at least {_FOLDS} labels each, found {counts.tolist()}")
-    regression = sum(out_of_fold(features, labels, classes, l2, seed + number) for number in range(_REPEATS)) / _REPEATS
+    regression = sum(out_of_fold(features, labels, classes, l2, folds(labels, seed + n)) for n in range(_REPEATS)) / _REPEATS
     probabilities = (1 - _SHARE) * regression + _SHARE * neighbours(features, labels, classes)
     own = probabilities[np.arange(len(labels)), labels]
     return Suspects(own, probabilities, probabilities.argmax(axis=1), doubts(probabilities, labels))
 
 
-def out_of_fold(features: Tensor, labels: np.ndarray, classes: int, l2: float, seed: int) -> np.ndarray:
+def out_of_fold(features: Tensor, labels: np.ndarray, classes: int, l2: float, fold: np.ndarray) -> np.ndarray:
     """Probabilities (n, classes) of each picture by a logistic regression fitted on the other folds."""
-    fold = folds(labels, seed)
     found = np.zeros((len(labels), classes), np.float32)
     targets = torch.from_numpy(labels)
     for number in range(_FOLDS):

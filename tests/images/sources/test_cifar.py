@@ -158,3 +158,11 @@ def test_a_cut_archive_is_bad_input(tmp_path: Path) -> None:
     (tmp_path / "cifar-10-binary.tar.gz").write_bytes(out.getvalue()[:-2000])
     with pytest.raises(BadInput, match="damaged archive"):
         open_source(tmp_path / "cifar-10-binary.tar.gz")
+
+
+def test_the_tenth_batch_comes_after_the_ninth(tmp_path: Path) -> None:
+    for number in range(1, 12):
+        row = np.full(3073, number, np.uint8)
+        (tmp_path / f"data_batch_{number}.bin").write_bytes(row.tobytes())
+    (tmp_path / "test_batch.bin").write_bytes(np.full(3073, 12, np.uint8).tobytes())
+    assert [item.label for item in CifarSource(tmp_path)] == list(range(1, 13))

@@ -165,8 +165,9 @@ class Pages:
         order: Any = asked.get("order", "found")
         beside = [int(part) for part in asked.get("beside", "").split(",") if part.isdigit()]
         count = int(asked["count"]) if asked.get("count", "").isdigit() else 40
+        wide, fresh = asked.get("wide") == "1", asked.get("fresh") == "1"
         try:
-            found = session.page(asked.get("labeller", ""), name, stage, order, count, asked.get("wide") == "1", beside)
+            found = session.page(asked.get("labeller", ""), name, stage, order, count, wide, beside, fresh)
         except Changed as error:
             return JSONResponse({"error": str(error)}, status_code=409)
         pictures = [

@@ -126,6 +126,7 @@ class Session:
         count: int = 40,
         wide: bool = False,
         beside: Sequence[int] = (),
+        fresh: bool = False,
     ) -> list[int]:
         """Positions of the pictures a labeller sees next.
 
@@ -137,6 +138,7 @@ class Session:
             count: at most so many.
             wide: also pictures that were not found under the class's terms.
             beside: positions on their way to this labeller already.
+            fresh: give back first what this labeller was lent: another order was chosen.
 
         Raises:
             BadInput: no such class, stage, order, or an empty name.
@@ -148,6 +150,8 @@ class Session:
             raise BadInput(f"no stage {stage!r} or order {order!r}: there are {', '.join(STAGES)}; {', '.join(ORDERS)}")
         self.check_store()
         queue = self._queues[name, stage]
+        if fresh:
+            queue.release(labeller)
         waiting = self._order(labeller, name, stage, order, wide)
         taken = queue.take(labeller, max(1, min(count, 500)), waiting, np.array(beside, dtype=np.int64))
         return [int(position) for position in taken]

@@ -127,16 +127,16 @@ def listen(host: str, port: int) -> socket.socket:
     Raises:
         BadInput: the port is in use, or the host is not this machine's.
     """
+    listening = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
     try:
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        listening = socket.socket(family, socket.SOCK_STREAM)
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind((host, port))
         listening.listen(128)
-        return listening
     except (OSError, OverflowError) as error:
+        listening.close()
         why = "is in use" if getattr(error, "errno", None) == errno.EADDRINUSE else f"cannot be listened on ({error})"
         raise BadInput(f"{host}:{port} {why}: give another --port, or 0 for any that is free") from None
+    return listening
 
 
 def serve(app: Starlette, listening: socket.socket, started: Callable[[], None] = lambda: None) -> None:

@@ -81,22 +81,24 @@
   }
 
   // Pages in ----------------------------------------------------------------------------------------------------------
-  async function ask(beside) {
-    const query = new URLSearchParams({ class: name, stage, labeller: labeller(), count: PAGE, order: order ? order.value : "found", wide: wide && wide.checked ? "1" : "0", beside: beside.join(",") });
+  async function ask(shown, fresh) {
+    // What was answered and is not acknowledged yet must not come again.
+    const beside = [...shown, ...outbox.filter((one) => one.class === name && one.stage === stage && one.answer !== "undo").map((one) => one.position)];
+    const query = new URLSearchParams({ class: name, stage, labeller: labeller(), count: PAGE, order: order ? order.value : "found", wide: wide && wide.checked ? "1" : "0", beside: beside.join(","), fresh: fresh ? "1" : "0" });
     const answer = await fetch("/api/page?" + query);
     const told = await answer.json();
     if (!answer.ok) throw new Error(told.error || "no page");
     return told;
   }
 
-  async function turn() {
+  async function turn(fresh) {
     const mine = generation;
     let told;
     try {
-      told = next ? await next : await ask([]);
+      told = next ? await next : await ask([], fresh === true);
       if (told.pictures.length === 0 && next) told = await ask([]);
     } catch (error) {
-      if (mine === generation) { tell(String(error.message || error) + " Trying again."); next = null; setTimeout(turn, RETRY_MS); }
+      if (mine === generation) { tell(String(error.message || error) + " Trying again."); next = null; setTimeout(() => turn(fresh), RETRY_MS); }
       return;
     }
     if (mine !== generation) return;
@@ -141,7 +143,7 @@
     }));
     message.hidden = cells.length > 0;
     if (cells.length === 0) {
-      message.textContent = labeller() === "" ? "Say who you are first (above)." : "Nothing is left to look at here.";
+      message.textContent = labeller() === "" ? "Say who you are first (above)." : left > 0 && stage === "first" ? "What is left is on other labellers' pages: look again in a while." : "Nothing is left to look at here.";
       byId("large").removeAttribute("src");
       byId("caption").textContent = "";
     }
@@ -244,7 +246,7 @@
   byId("zoom").addEventListener("click", () => byId("zoom").close());
   byId("help").addEventListener("click", doing.sheet);
   for (const button of document.querySelectorAll("[data-do]")) button.addEventListener("click", () => doing[button.dataset.do]());
-  function again() { generation += 1; next = null; turn(); }
+  function again() { generation += 1; next = null; turn(true); }
   for (const control of [order, wide]) if (control) control.addEventListener("change", () => { control.blur(); again(); });
   document.addEventListener("striate-labeller", () => { history = []; document.activeElement.blur(); again(); });
   window.addEventListener("beforeunload", (event) => { if (outbox.length) event.preventDefault(); });

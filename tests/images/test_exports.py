@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import pickle
 from pathlib import Path
 
@@ -67,7 +66,7 @@ def test_nothing_is_written_outside_the_folder(tmp_path: Path) -> None:
         export(whole, tmp_path / "in" / form, form)
     written = {path.relative_to(tmp_path).parts[0] for path in tmp_path.rglob("*")}
     assert written == {"in", "s"}
-    assert sorted(os.listdir(tmp_path / "in")) == sorted(FORMATS)
+    assert sorted(one.name for one in (tmp_path / "in").iterdir()) == sorted(FORMATS)
 
 
 @pytest.mark.parametrize("text", ["..", ".", "", "a/b", "../../x", "\x00", ".hidden", "con\n", "é" * 200, "  "])
@@ -110,7 +109,7 @@ def test_an_export_that_cannot_be_made_leaves_nothing(tmp_path: Path) -> None:
         export(whole, tmp_path / "out", "cifar-binary")
     with pytest.raises(BadInput, match="no format"):
         export(whole, tmp_path / "out", "zip")
-    assert sorted(os.listdir(tmp_path)) == ["s"]
+    assert [one.name for one in tmp_path.iterdir()] == ["s"]
     (tmp_path / "mine").mkdir()
     with pytest.raises(BadInput, match="already"):
         export(whole, tmp_path / "mine", "folders")

@@ -269,7 +269,7 @@ def leakage(found: Found) -> dict[str, Any]:
 
 
 def members_of(store: ImageStore) -> list[dict[str, Any]]:
-    """The groups that were set aside in a store: each with the key kept and the keys and positions set aside."""
+    """The groups that were set aside in a store, nearest first: the key kept, the keys and positions set aside."""
     table = read_aside(store, "duplicates")
     if table is None:
         return []
@@ -277,7 +277,7 @@ def members_of(store: ImageStore) -> list[dict[str, Any]]:
     for row in table.to_pylist():
         one = groups.setdefault(row["group"], {"group": row["group"], "kept": row["kept"], "score": row["score"], "aside": []})
         one["aside"].append({"position": row["position"], "key": row["key"]})
-    return list(groups.values())
+    return sorted(groups.values(), key=lambda one: (one["score"], one["group"]))
 
 
 def write_page(found: Found, file: Path) -> Path:

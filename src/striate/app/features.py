@@ -25,5 +25,6 @@ def features_of(run: Path, stores: Sequence[ImageStore], layer: str | None, scre
         encoder = load(run, store.shape)
         if encoder.image_shape != store.shape:
             raise BadInput(f"{run} was trained on pictures {encoder.image_shape}, {store.path} holds {store.shape}")
-        parts.append(encode_all(encoder, store[:], layer or encoder.layers[-1], screen).float().numpy())
+        # The store itself, not its pictures: they are read as they are encoded.
+        parts.append(encode_all(encoder, store, layer or encoder.layers[-1], screen).float().numpy())
     return np.concatenate(parts)

@@ -93,7 +93,7 @@ def _pixels(pictures: np.ndarray) -> Tensor:
     return torch.from_numpy(pictures).flatten(1).float().div_(255)
 
 
-def encode_all(encoder: Encoder, pictures: np.ndarray, layer: str, screen: Screen) -> Tensor:
+def encode_all(encoder: Encoder, pictures: np.ndarray | ImageStore, layer: str, screen: Screen) -> Tensor:
     """Features of many pictures, (n, dim), with progress."""
     if layer not in encoder.dims:
         raise BadInput(f"no layer {layer!r}: this model has {', '.join(encoder.layers)}")

@@ -77,7 +77,8 @@ def _killed(folder: Path, rounds: int) -> None:
     acknowledged = folder / "acknowledged.txt"
     acknowledged.touch()
     for seed in range(rounds):
-        call = f"import labelling, pathlib; labelling.decide_for_ever(pathlib.Path({str(folder)!r}), pathlib.Path({str(acknowledged)!r}), {seed})"
+        places = f"Path({str(folder)!r}), Path({str(acknowledged)!r})"
+        call = f"import labelling; from pathlib import Path; labelling.decide_for_ever({places}, {seed})"
         process = subprocess.Popen([sys.executable, "-c", call], cwd=Path(labelling.__file__).parent)
         before, started = acknowledged.stat().st_size, time.monotonic()
         while acknowledged.stat().st_size == before and time.monotonic() - started < 60:
@@ -115,7 +116,8 @@ def test_other_programs_may_read_while_the_server_writes(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("first", "second", "settled", "expected"),
     [
-        ("", "", "", None), ("k", "", "", "kept"), ("r", "", "", "rejected"), ("a", "", "", "disputed"), ("kr", "", "", "disputed"),
+        ("", "", "", None), ("k", "", "", "kept"), ("r", "", "", "rejected"), ("a", "", "", "disputed"),
+        ("kr", "", "", "disputed"),
         ("k", "k", "", "verified"), ("k", "r", "", "disputed"), ("r", "k", "", "disputed"), ("r", "r", "", "rejected"),
         ("k", "a", "", "disputed"), ("k", "r", "k", "verified"), ("k", "r", "r", "rejected"), ("k", "r", "a", "disputed"),
         ("kr", "", "k", "verified"), ("k", "kk", "", "verified"), ("k", "kr", "", "disputed"),

@@ -13,7 +13,7 @@ from striate.app.labelling.ranking import Ranker
 from striate.app.labelling.review import review, review_class, review_labellers
 from striate.app.labelling.session import Changed
 from striate.errors import BadInput
-from striate.images import ArraySource, ImageStore, import_images
+from striate.images import ArraySource, import_images
 from striate.images.aside import aside_mask, aside_reasons, groups_of, read_aside, write_aside
 
 

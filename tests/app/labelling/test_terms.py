@@ -24,7 +24,7 @@ def wordnet_at(folder: Path) -> Path:
         "frigate_bird": (["frigate", "frigate_bird"], []),
     }
     header = "  1 licence\n"
-    width = {name: 120 for name in synsets}
+    width = dict.fromkeys(synsets, 120)
     offsets, at = {}, len(header)
     for name in synsets:
         offsets[name], at = at, at + width[name]

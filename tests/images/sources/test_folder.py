@@ -187,3 +187,25 @@ def test_one_picture_among_archives_makes_it_a_folder_of_pictures(tmp_path: Path
     fill(tmp_path, "a.png")
     (tmp_path / "b.parquet").write_text("no parquet")
     assert [item.key for item in open_source(tmp_path)] == ["a.png", "b.parquet"]
+
+
+def test_a_json_beside_a_picture_tells_its_term_and_label(tmp_path: Path) -> None:
+    """What downloaders leave: `a.jpg` with `a.json`; one that is damaged, or without a picture, is counted as a file."""
+    (tmp_path / "x").mkdir()
+    for name in ("a", "b", "c"):
+        fill(tmp_path, f"x/{name}.png")
+    (tmp_path / "x" / "a.json").write_text('{"search_term": "cargo ship", "label": "ship", "url": "somewhere"}')
+    (tmp_path / "x" / "b.json").write_text("{")
+    (tmp_path / "x" / "d.json").write_text("{}")
+    source = open_source(tmp_path)
+    found = {item.key: (item.term, item.label) for item in source}
+    assert found == {
+        "x/a.png": ("cargo ship", 0), "x/b.json": ("x", -1), "x/b.png": ("x", -1), "x/c.png": ("x", -1), "x/d.json": ("x", -1),
+    }  # fmt: skip
+    assert source.class_names == ["ship"]
+    # Without a word on labels, the class folders stand.
+    for name in ("ant", "bee"):
+        fill(tmp_path / "y", f"{name}/1.png")
+    (tmp_path / "y" / "ant" / "1.json").write_text('{"term": "red ant"}')
+    assert labels(tmp_path / "y") == {"ant/1.png": "ant", "bee/1.png": "bee"}
+    assert {item.key: item.term for item in open_source(tmp_path / "y")} == {"ant/1.png": "red ant", "bee/1.png": "bee"}

@@ -34,6 +34,8 @@ NAMES = {
     "feed": "256-pixel JPEG photographs to augmented crops, one core, beside the decoders alone",
     "import": "importing JPEG files beside a plain Pillow loop",
     "whitening": "streamed whitening statistics beside the bare product",
+    "duplicates": "near-duplicates of CIFAR-10 beside FAISS and imagededup, and planted copies found",
+    "labelling": "the labelling page's speed, decisions that a model's order saves, wrong labels found beside cleanlab",
     "memory": "peak memory on a store ten times larger than the limit",
 }
 

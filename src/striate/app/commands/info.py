@@ -27,6 +27,7 @@ def run(args: argparse.Namespace, screen: Screen) -> dict[str, Any]:
     import numpy as np
 
     from striate.images import ImageStore, total_counts
+    from striate.images.aside import aside_reasons
     from striate.show.sheets import contact_sheet, save_png
 
     store = ImageStore(args.store)
@@ -44,6 +45,7 @@ def run(args: argparse.Namespace, screen: Screen) -> dict[str, Any]:
         "seen": counts.seen,
         "rejected": counts.rejected,
         "duplicates": counts.duplicates,
+        "aside": len(aside_reasons(store)),
         "digest": store.digest,
     }
     if len(store):
@@ -66,6 +68,8 @@ def show(result: dict[str, Any], screen: Screen) -> None:
     table.add_row("pictures", f"{result['pictures']:,}, {height}x{width} {'RGB' if channels == 3 else 'grey'}")
     table.add_row("on disk", f"{result['bytes'] / 2**20:,.1f} MiB")
     table.add_row("seen", f"{result['seen']:,}: {result['rejected']:,} rejected, {result['duplicates']:,} duplicates set aside")
+    if result["aside"]:
+        table.add_row("set aside", f"{result['aside']:,} by `clean` or `dedupe`: not shown to labellers, in no split")
     classes = result["classes"]
     shown = ", ".join(f"{name} {count:,}" for name, count in list(classes.items())[:12])
     more = f" and {len(classes) - 12} more" if len(classes) > 12 else ""

@@ -141,10 +141,10 @@ def classes_of(store: ImageStore) -> list[LabelClass]:
 
 
 def terms_of(store: ImageStore) -> list[str | None]:
-    """Every picture's search term; the name of its class where it has a label and no term."""
+    """Every picture's search term; the name (or number) of its class where it has a label and no term."""
     terms: list[str | None] = read_rows(store.path, "meta", ["term"])["term"].to_pylist()
     names = store.class_names
     return [
-        term if term is not None else (names[label] if 0 <= label < len(names) else None)
+        term if term is not None or label < 0 else (names[label] if label < len(names) else str(label))
         for term, label in zip(terms, store.labels.tolist(), strict=True)
     ]

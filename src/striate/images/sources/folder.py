@@ -2,9 +2,10 @@
 
 `class/file` and `split/class/file` are labelled by class; a flat or irregular folder has no labels, never a guess, and its
 folders become the pictures' terms. Beside the pictures, in any folder, `metadata.csv`, `.jsonl` or `.parquet` with a column
-`file_name` may give `label` and `term` (or `search_term`); `classes.txt` or `class_names.txt` fixes the order of the classes.
-Every other file counts: one that is no picture is rejected with a reason. Passed over are hidden files and folders, what
-systems leave behind (Thumbs.db, desktop.ini, __MACOSX), a README.md, links to folders, and image stores.
+`file_name` may give `label` and `term` (or `search_term`), as may a JSON object of a picture's own name (`a.json` by `a.jpg`);
+`classes.txt` or `class_names.txt` fixes the order of the classes. Every other file counts: one that is no picture is rejected
+with a reason. Passed over are hidden files and folders, what systems leave behind (Thumbs.db, desktop.ini, __MACOSX), a
+README.md, links to folders, and image stores.
 """
 
 from __future__ import annotations
@@ -46,21 +47,25 @@ class FolderSource:
         self._files: dict[str, str | Rejected] = dict(sorted(_files(path)))
         if not self._files:
             raise BadInput(f"{path} is empty: expected pictures in it")
-        self._rows = _metadata(path)
+        described = _metadata(path)
+        self._rows = described or _sidecars(self._files)
+        # A table settles all labels; JSON files only where one of them speaks of labels.
+        self._by_rows = bool(described) or any("label" in row for _, row in self._rows.values())
         for key, (table, _) in self._rows.items():
             self._files.setdefault(key, Rejected(f"not there, though {table} lists it"))
-        self._classes = {} if self._rows else folder_classes(self._files)
-        self.class_names: list[str] = _class_names(path, [row.get("label") for _, row in self._rows.values()], self._classes)
+        self._classes = {} if self._by_rows else folder_classes(self._files)
+        labels = [row.get("label") for _, row in self._rows.values()] if self._by_rows else []
+        self.class_names: list[str] = _class_names(path, labels, self._classes)
 
     def __iter__(self) -> Iterator[Item]:
         for key, file in self._files.items():
             row = self._rows.get(key, ("", {}))[1]
             folder = key.rpartition("/")[0].rpartition("/")[2]
             term = row.get("term") or row.get("search_term") or self._classes.get(key) or folder or None
-            name = row.get("label") if self._rows else self._classes.get(key)
+            name = row.get("label") if self._by_rows else self._classes.get(key)
             data = Path(file) if isinstance(file, str) else file
             try:
-                label = label_from(name, self.class_names) if self._rows else self._label(name)
+                label = label_from(name, self.class_names) if self._by_rows else self._label(name)
             except Rejected as reason:
                 label, data = UNLABELLED, reason
             yield Item(key, data, label, None if term is None else str(term))
@@ -145,6 +150,25 @@ def _metadata(root: Path) -> dict[str, tuple[str, dict[str, Any]]]:
                     raise BadInput(f"{table} has a row without 'file_name' (found: {', '.join(map(str, row))})")
                 key = (table.relative_to(root).parent / str(row["file_name"])).as_posix()
                 found[key] = (table.relative_to(root).as_posix(), row)
+    return found
+
+
+def _sidecars(files: dict[str, str | Rejected]) -> dict[str, tuple[str, dict[str, Any]]]:
+    """Key -> (JSON file, what it says) of pictures that have one of their name beside them; those files are no pictures."""
+    pictures = {key.rpartition(".")[0]: key for key in files if is_picture(key)}
+    found: dict[str, tuple[str, dict[str, Any]]] = {}
+    for name in [key for key in files if key.endswith(".json")]:
+        file, key = files[name], pictures.get(name.removesuffix(".json"))
+        if key is None or not isinstance(file, str):
+            continue
+        try:
+            said = json.loads(Path(file).read_bytes())
+        # A companion that is no JSON says nothing; the picture stands, and the file is counted as what it is.
+        except (OSError, ValueError, RecursionError):
+            continue
+        if isinstance(said, dict):
+            found[key] = name, said
+            del files[name]
     return found
 
 

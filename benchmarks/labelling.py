@@ -34,7 +34,7 @@ _NAMES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse
 _KEY = """async (key) => {
   const here = () => document.querySelector('.here');
   const before = here(), start = performance.now();
-  document.dispatchEvent(new KeyboardEvent('keydown', {key, bubbles: true}));
+  document.body.dispatchEvent(new KeyboardEvent('keydown', {key, bubbles: true}));
   while (here() === before || here() === null) await new Promise((done) => setTimeout(done, 0));
   await here().querySelector('img').decode();
   await new Promise((done) => requestAnimationFrame(done));

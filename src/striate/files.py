@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import IO
 
-from striate.errors import StriateError
+from striate.errors import BadInput, StriateError
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 # Libraries written in other languages give the number in words only.
@@ -43,6 +45,25 @@ def write_whole(file: Path, write: Callable[[Path], object]) -> None:
         os.fsync(directory)
     finally:
         os.close(directory)
+
+
+def sole_writer(lock: Path, busy: str) -> IO[bytes]:
+    """Take a lock file, which goes with the process or when it is closed.
+
+    Raises:
+        BadInput: another process has it (``busy`` says what that means), or its folder cannot be written.
+    """
+    try:
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        opened = lock.open("wb")
+    except OSError as error:
+        raise BadInput(f"{lock.parent} cannot be written: {error.strerror}") from None
+    try:
+        fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        opened.close()
+        raise BadInput(busy) from None
+    return opened
 
 
 def full_disk(file: Path) -> StriateError:

@@ -14,7 +14,7 @@ from PIL import Image, ImageDraw
 from labelling import decision
 from striate.app.labelling.ledger import Ledger
 from striate.app.superclasses import CIFAR100, superclasses_of
-from striate.images import ImageStore
+from striate.images import ArraySource, ImageStore, import_images
 from striate.images.aside import aside_reasons, groups_of
 from striate.images.splits import read_split
 
@@ -56,6 +56,8 @@ def pile(tmp_path_factory: pytest.TempPathFactory) -> Path:
         copy = Image.open(cats / f"{number:03d}.png").resize((side, side), Image.Resampling.BICUBIC)
         copy.save(root / "found" / "ship" / f"copy{number}.jpg", quality=quality)
     striate("import", root / "found", root / "s", "--size", 32)
+    grey = np.random.default_rng(0).integers(0, 256, (5, 1, 32, 32), dtype=np.uint8)
+    import_images(ArraySource(grey), root / "grey")
     return root
 
 
@@ -171,9 +173,6 @@ def test_cifar_100s_superclasses_are_known() -> None:
     ],
 )
 def test_what_cannot_be_done_is_said_in_a_line(arguments: tuple[object, ...], message: str, pile: Path, tmp_path: Path) -> None:
-    grey = tmp_path / "GREY"
-    np.save(tmp_path / "x.npy", np.random.default_rng(0).integers(0, 256, (5, 1, 32, 32), dtype=np.uint8))
-    striate("import", tmp_path / "x.npy", grey)
-    places = {"S": pile / "s", "GREY": grey, "NONE": tmp_path / "none", "OUT": tmp_path / "out"}
+    places = {"S": pile / "s", "GREY": pile / "grey", "NONE": tmp_path / "none", "OUT": tmp_path / "out"}
     error = str(striate(*(places.get(str(one), one) for one in arguments), code=2)["error"])
     assert message in error and "Traceback" not in error and error.count("\n") <= 2

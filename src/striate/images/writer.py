@@ -8,7 +8,6 @@ continued is byte for byte the store of an import that was not.
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 from collections import defaultdict
@@ -16,7 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -24,7 +23,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from striate.errors import BadInput
-from striate.files import full_disk, is_full_disk, write_whole
+from striate.files import full_disk, is_full_disk, sole_writer, write_whole
 from striate.images.encoded import ROW_GROUP, SCHEMA, EncodedPictures
 from striate.images.items import UNLABELLED
 from striate.images.jpeg import encode_jpeg
@@ -78,7 +77,8 @@ class StoreWriter:
         self, path: str | Path, shape: tuple[int, int, int], *, quality: int | None = None, shard_bytes: int = 256 << 20
     ) -> None:
         self.path = Path(path)
-        self._lock = _lock(self.path)
+        busy = f"{self.path} is being written by another process: wait for it, or stop it"
+        self._lock = sole_writer(self.path / ".lock", busy)
         self._written_header = ""
         try:
             self._header = self._open_header(shape, shard_bytes, quality)
@@ -337,20 +337,6 @@ def _layout(shape: tuple[int, int, int], shard_bytes: int) -> dict[str, Any]:
 
 def _encoding(quality: int | None) -> dict[str, Any]:
     return {} if quality is None else {"encoding": "jpeg", "quality": quality}
-
-
-def _lock(path: Path) -> IO[bytes]:
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-        lock = (path / ".lock").open("wb")
-    except OSError as error:
-        raise BadInput(f"{path} cannot be written: {error.strerror}") from None
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        lock.close()
-        raise BadInput(f"{path} is being written by another process: wait for it, or stop it") from None
-    return lock
 
 
 @contextmanager

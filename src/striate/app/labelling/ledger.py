@@ -10,7 +10,6 @@ Stages: `first` (a labeller looks through what was found), `verify` (a second pe
 
 from __future__ import annotations
 
-import fcntl
 import sqlite3
 import threading
 from collections import Counter
@@ -18,9 +17,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Literal
+from typing import Literal
 
 from striate.errors import BadInput, StriateError
+from striate.files import sole_writer
 
 Stage = Literal["first", "verify", "settle"]
 Answer = Literal["keep", "reject", "ask"]
@@ -90,7 +90,8 @@ class Ledger:
 
     def __init__(self, store: Path, writing: bool = True) -> None:
         self.file = store / FILE
-        self._lock_file = _lock(store) if writing else None
+        busy = f"{store} is being labelled by another server: open its page, or stop it"
+        self._lock_file = sole_writer(store / ".labels.lock", busy) if writing else None
         self._mutex = threading.RLock()
         self._standing: Standing = {}
         self._tokens: set[str] = set()
@@ -195,16 +196,3 @@ class Ledger:
         """Every row in order, undone ones included."""
         with self._mutex:
             return [Decision(*row) for row in self._connection.execute(f"SELECT {_COLUMNS} FROM decisions ORDER BY id")]
-
-
-def _lock(store: Path) -> IO[bytes]:
-    try:
-        lock = (store / ".labels.lock").open("wb")
-    except OSError as error:
-        raise BadInput(f"{store} cannot be written: {error.strerror}") from None
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        lock.close()
-        raise BadInput(f"{store} is being labelled by another server: open its page, or stop it") from None
-    return lock

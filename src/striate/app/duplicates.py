@@ -156,8 +156,9 @@ def find_duplicates(
 
         neighbours = indexed_neighbours()
         recall = index_recall(compared, search, neighbours, seed)
-    with screen.progress("comparing all pairs", 1.0, "of all pairs") as task:
-        pairs = find_pairs(compared, search, task.advance, neighbours)
+    every = len(joined) * (len(joined) - 1) / 2
+    with screen.progress("comparing", every, "pairs") as task:
+        pairs = find_pairs(compared, search, lambda share: task.advance(share * every), neighbours)
     groups = group(pairs, len(joined), _quality(joined)) if len(pairs) else []
     shown = int((~compared.short[:, 0].isnan()).sum())
     seconds = time.monotonic() - started

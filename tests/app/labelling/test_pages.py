@@ -124,6 +124,16 @@ def test_a_page_holds_the_very_pixels_of_the_store(tmp_path: Path) -> None:
         assert one["term"] == "cat"
 
 
+def test_who_settles_sees_the_answers_and_who_verifies_does_not(tmp_path: Path) -> None:
+    client = client_of(session_at(tmp_path, review=(1.0, 1.0)))
+    client.post("/api/decide", json=decisions(("answer-01", 0, "keep")))
+    asked = {"class": "cat", "labeller": "carl"}
+    assert client.get("/api/page", params={**asked, "stage": "verify"}).json()["pictures"][0]["said"] == []
+    client.post("/api/decide", json=decisions(("answer-02", 0, "reject"), labeller="bert", stage="verify"))
+    told = client.get("/api/page", params={**asked, "stage": "settle"}).json()["pictures"]
+    assert [one["said"] for one in told] == [["anna: keep", "bert: reject"]]
+
+
 def test_answers_are_written_once_and_counted(tmp_path: Path) -> None:
     session = session_at(tmp_path)
     client = client_of(session)

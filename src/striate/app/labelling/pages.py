@@ -170,8 +170,16 @@ class Pages:
             found = session.page(asked.get("labeller", ""), name, stage, order, count, wide, beside, fresh)
         except Changed as error:
             return JSONResponse({"error": str(error)}, status_code=409)
+        said = dict(session.disputed(name)) if stage == "settle" else {}
         pictures = [
-            {"position": position, "term": session.term(position), "image": self._data_uri(position)} for position in found
+            {
+                "position": position,
+                "term": session.term(position),
+                "image": self._data_uri(position),
+                # Who settles a dispute sees what was said; who verifies does not.
+                "said": [f"{one.labeller}: {one.answer}" for one in said.get(position, [])],
+            }
+            for position in found
         ]
         return JSONResponse({"pictures": pictures, "tally": session.tally(name, stage)})
 

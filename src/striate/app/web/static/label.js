@@ -160,7 +160,8 @@
     cell.element.classList.add("here");
     cell.element.scrollIntoView({ block: "nearest" });
     if (cell.picture.image) byId("large").src = cell.picture.image; else byId("large").removeAttribute("src");
-    byId("caption").textContent = cell.picture.term ? "found under “" + cell.picture.term + "”" : "";
+    const term = cell.picture.term ? "found under “" + cell.picture.term + "”" : "";
+    byId("caption").textContent = [term, ...(cell.picture.said || [])].filter(Boolean).join(" · ");
   }
 
   // Deciding ----------------------------------------------------------------------------------------------------------

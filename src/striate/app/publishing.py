@@ -140,7 +140,8 @@ def _labelling(store: ImageStore, split: Split) -> list[str]:
     if not (store.path / FILE).exists():
         return ["## Labels", "", "The labels came with the pictures; nobody looked at them here.", ""]
     with Ledger(store.path, writing=False) as ledger:
-        reviews = [review_class(ledger, name, (1.0, 1.0)) for name in split.class_names]
+        found = verdicts(ledger)
+        reviews = [review_class(ledger, name, (1.0, 1.0), found) for name in split.class_names]
         people = len({one.labeller for one in ledger.all()})
         total = ledger.count
     lines = [

@@ -75,7 +75,7 @@ def test_a_second_person_verifies_blind_and_nobody_verifies_their_own(tmp_path: 
     session.decide("carl", "cat", "settle", [given(0, "reject"), given(2, "keep")])
     progress = session.progress("cat")
     assert (progress["verified"], progress["rejected"], progress["disputed"]) == (14, 6, 0)
-    found = review_class(session.ledger, "cat", (1.0, 1.0))
+    found = review_class(session.ledger, "cat", (1.0, 1.0), session.verdicts())
     assert (found.looked_at, found.errors.wrong, found.errors.n, found.missed.wrong) == (20, 1, 15, 0)
     # Of 15 kept and 5 rejected, 2 differ: agreement 0.9, chance 0.75 * 0.65 + 0.25 * 0.35.
     assert found.kappa.value == pytest.approx((0.9 - 0.575) / (1 - 0.575))
@@ -92,7 +92,7 @@ def test_only_a_sample_is_looked_at_again_and_weighs_for_the_rest(tmp_path: Path
     # Binomial: 50 and 10, each within 4.9 standard deviations.
     assert abs(kept - 50) < 4.9 * 5 and abs(len(chosen) - kept - 10) < 4.9 * 3
     session.decide("bert", "cat", "verify", [given(int(p), "keep" if int(p) in page[:100] else "reject") for p in chosen])
-    assert review_class(session.ledger, "cat", session.review).kappa.value == pytest.approx(1)
+    assert review_class(session.ledger, "cat", session.review, session.verdicts()).kappa.value == pytest.approx(1)
 
 
 def test_scores_put_what_looks_like_the_class_first(tmp_path: Path) -> None:
@@ -101,22 +101,21 @@ def test_scores_put_what_looks_like_the_class_first(tmp_path: Path) -> None:
     draws = np.random.default_rng(0)
     truth = draws.random(400) < 0.3
     session.ranker = Ranker((truth[:, None] + 0.3 * draws.standard_normal((400, 12))).astype(np.float32))
-    page = session.page("anna", "cat", count=60)
+    assert session.refit() == []
+    page = session.page("anna", "cat", order="promising", count=60)
     session.decide("anna", "cat", "first", [given(p, "keep" if truth[p] else "reject") for p in page])
-    assert set(session.refit()) == {"cat", "dog"} and session.refit() == []
+    assert session.refit() == ["cat"] and session.refit() == []
     promising = session.page("anna", "cat", order="promising", count=30)
     left = [p for p in range(0, 400, 2) if p not in page]
     assert truth[promising].mean() > 0.9 and truth[left].mean() < 0.5
-    session._queues["cat", "first"].release("anna")
-    unsure = session.page("anna", "cat", order="uncertain", count=30)
+    unsure = session.page("anna", "cat", order="uncertain", count=30, fresh=True)
     scores = session._worked["cat"].scores
     assert scores is not None
     middle = session._worked["cat"].middle
     assert (
         np.abs(scores[unsure] - middle).max() <= np.abs(np.delete(scores[left], [left.index(p) for p in unsure]) - middle).min()
     )
-    session._queues["cat", "first"].release("anna")
-    alike = session.page("anna", "cat", order="alike", count=140)
+    alike = session.page("anna", "cat", order="alike", count=140, fresh=True)
     assert sorted(alike) == left
     groups = session.ranker.alike()[alike]
     assert len(np.flatnonzero(np.diff(groups))) == len(set(groups)) - 1

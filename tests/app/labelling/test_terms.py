@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from striate.app.labelling.classes import classes_of, plain_term, read_classes
+from striate.app.labelling.classes import classes_of, plain_term, positions_by_term, read_classes
 from striate.app.labelling.wordnet import WordNet, find_wordnet
 from striate.errors import BadInput
 from striate.images import ArraySource, ImageStore, import_images
@@ -72,7 +72,7 @@ def test_a_class_gathers_its_terms_and_those_below_in_that_order(tmp_path: Path)
     assert ship.terms == ("ship", "boat", "cargo ship", "cargo vessel", "frigate", "container ship")
     assert cat.terms == ("cat",) and ship.entry.superclass == "vehicles"
     terms = ["frigate", "cat", "SHIP", "Cargo_Ship", None, "boat", "ship ", "shipping"]
-    assert ship.positions(terms).tolist() == [2, 6, 5, 3, 0]
+    assert ship.positions(positions_by_term(terms)).tolist() == [2, 6, 5, 3, 0]
 
 
 def test_a_users_own_hierarchy_stands_in_for_wordnet(tmp_path: Path) -> None:

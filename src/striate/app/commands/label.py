@@ -96,7 +96,8 @@ def _result(session: Any) -> dict[str, Any]:
             return {key: plain(one) for key, one in value.items()}
         return None if isinstance(value, float) and value != value else value
 
-    classes = [plain(dataclasses.asdict(review_class(session.ledger, name, session.review))) for name in session.classes]
+    found = session.verdicts()
+    classes = [plain(dataclasses.asdict(review_class(session.ledger, name, session.review, found))) for name in session.classes]
     labellers = [plain(dataclasses.asdict(one)) for one in review_labellers(session.ledger)]
     return {"store": str(session.store.path), "decisions": session.ledger.count, "classes": classes, "labellers": labellers}
 

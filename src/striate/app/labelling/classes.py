@@ -17,7 +17,7 @@ hierarchy:                     # optional, in place of WordNet
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -73,11 +73,20 @@ class LabelClass:
     terms: tuple[str, ...]
     entry: ClassEntry
 
-    def positions(self, terms: Sequence[str | None]) -> np.ndarray:
+    def positions(self, by_term: Mapping[str, np.ndarray]) -> np.ndarray:
         """Positions of the pictures found under its terms: the first term's first, each term's in the store's order."""
-        rank = {term: number for number, term in enumerate(self.terms)}
-        found = [(rank[term], position) for position, term in enumerate(map(plain_term, terms)) if term in rank]
-        return np.array([position for _, position in sorted(found)], dtype=np.int64)
+        return np.concatenate([np.empty(0, np.int64), *(by_term[term] for term in self.terms if term in by_term)])
+
+
+def positions_by_term(terms: Sequence[str | None]) -> dict[str, np.ndarray]:
+    """Plain term -> positions of its pictures, in the store's order."""
+    found: dict[str, list[int]] = {}
+    for position, term in enumerate(terms):
+        found.setdefault(term or "", []).append(position)
+    merged: dict[str, list[int]] = {}
+    for term, positions in found.items():
+        merged.setdefault(plain_term(term), []).extend(positions)
+    return {term: np.array(sorted(positions), dtype=np.int64) for term, positions in merged.items()}
 
 
 def plain_term(term: str | None) -> str:

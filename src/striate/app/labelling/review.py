@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from striate.app.labelling.ledger import Decision, Ledger
-from striate.app.labelling.verdicts import verdicts
+from striate.app.labelling.verdicts import Verdicts
 from striate.errors import BadInput
 from striate.measure.agreement import ErrorRate, Kappa, cohen_kappa, error_rate, fleiss_kappa
 
@@ -73,7 +73,7 @@ class Review:
 
 def review(session: Session) -> Review:
     """Everything the review page shows."""
-    classes = [review_class(session.ledger, name, session.review) for name in session.classes]
+    classes = [review_class(session.ledger, name, session.review, session.verdicts()) for name in session.classes]
     suspects, why = _suspects(session)
     return Review(classes, review_labellers(session.ledger), suspects, why)
 
@@ -87,13 +87,14 @@ def _second_opinion(second: dict[str, Decision], settled: dict[str, Decision]) -
     return answers == {"keep"} if len(answers) == 1 else None
 
 
-def review_class(ledger: Ledger, name: str, sampled: tuple[float, float]) -> ClassReview:
+def review_class(ledger: Ledger, name: str, sampled: tuple[float, float], judged_so: Verdicts) -> ClassReview:
     """One class.
 
     Args:
         ledger: the decisions.
         name: of the class.
         sampled: shares of kept and of rejected pictures that a second person sees.
+        judged_so: what all decisions come to.
     """
     first, second, settled = (ledger.answers(name, stage) for stage in ("first", "verify", "settle"))
     pairs: list[tuple[bool, bool, float]] = []
@@ -115,7 +116,7 @@ def review_class(ledger: Ledger, name: str, sampled: tuple[float, float]) -> Cla
         if final is not None:
             judged[kept] += 1
             wrong[kept] += final != kept
-    found = list(verdicts(ledger).by_class.get(name, {}).values())
+    found = list(judged_so.by_class.get(name, {}).values())
     same = [row for row in counts if sum(row) == 3]
     return ClassReview(
         name=name,
@@ -164,7 +165,7 @@ def _suspects(session: Session) -> tuple[list[dict[str, Any]], str]:
     if session.ranker is None:
         return [], "start with --features RUN, and labels that a model doubts are listed here"
     names = list(session.classes)
-    labels = verdicts(session.ledger).labels
+    labels = session.verdicts().labels
     positions = np.array(sorted(labels), dtype=np.int64)
     numbers = np.array([names.index(labels[int(p)]) for p in positions if labels[int(p)] in session.classes], dtype=np.int64)
     positions = np.array([p for p in positions if labels[int(p)] in session.classes], dtype=np.int64)

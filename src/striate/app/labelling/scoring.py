@@ -35,7 +35,6 @@ class Scoring:
         if self._run is not None:
             # Before the address is printed: a run that does not fit must be told at once.
             self._session.ranker = Ranker(kept_features(self._session.store, self._run, self._layer, self._screen))
-            self._session.refit()
         self._thread.start()
         return self
 

@@ -13,11 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from striate.app.labelling.classes import LabelClass, terms_of
+from striate.app.labelling.classes import LabelClass, positions_by_term, terms_of
 from striate.app.labelling.ledger import ANSWERS, STAGES, Decision, Ledger, Stage
 from striate.app.labelling.queue import Queue
 from striate.app.labelling.ranking import ORDERS, Order, Ranker, middle_of
-from striate.app.labelling.verdicts import verdicts
+from striate.app.labelling.verdicts import Verdicts, verdicts
 from striate.draws import generator
 from striate.errors import BadInput
 from striate.images import ImageStore
@@ -49,8 +49,6 @@ class _Class:
     """What is worked out of one class."""
 
     own: np.ndarray
-    promised: np.ndarray
-    every: np.ndarray
     scores: np.ndarray | None = None
     middle: float = 0.5
     fitted_on: int = -1
@@ -81,25 +79,37 @@ class Session:
         self.ranker: Ranker | None = None
         self._digests: list[str] = read_rows(store.path, "meta", ["sha256"])["sha256"].to_pylist()
         self._stamp = _stamp(store)
-        aside = aside_mask(store)
-        self.aside = int(aside.sum())
-        terms = terms_of(store)
-        self._terms = terms
+        self._aside = aside_mask(store)
+        self._terms = terms_of(store)
         # A keyed draw a picture: who is in the sample that is looked at again does not depend on when it was kept.
         self._sampled = generator(0, "review").random(len(store))
         self._worked: dict[str, _Class] = {}
+        by_term = positions_by_term(self._terms)
         for one in classes:
-            own = one.positions(terms)
-            own = own[~aside[own]]
-            promised = np.zeros(len(store), dtype=bool)
-            promised[own] = True
-            rest = np.flatnonzero(~promised & ~aside)
-            self._worked[one.name] = _Class(own, promised, np.concatenate([own, rest]))
+            own = one.positions(by_term)
+            self._worked[one.name] = _Class(own[~self._aside[own]])
         self._queues: dict[tuple[str, Stage], Queue] = {}
-        for name in self.classes:
-            for stage in STAGES:
-                self._queues[name, stage] = queue = Queue(len(store), clock)
-                queue.decide(list(ledger.answers(name, stage)), True)
+        self._verdicts: tuple[int, Verdicts] | None = None
+
+    @property
+    def aside(self) -> int:
+        """How many pictures are set aside."""
+        return int(self._aside.sum())
+
+    def _queue(self, name: str, stage: Stage) -> Queue:
+        """Made when it is first asked for: a queue holds arrays of the store's length."""
+        with self._mutex:
+            if (name, stage) not in self._queues:
+                self._queues[name, stage] = queue = Queue(len(self.store), self._clock)
+                queue.decide(list(self.ledger.answers(name, stage)), True)
+            return self._queues[name, stage]
+
+    def verdicts(self) -> Verdicts:
+        """What all decisions come to; worked out once for every state of the ledger."""
+        with self._mutex:
+            if self._verdicts is None or self._verdicts[0] != self.ledger.count:
+                self._verdicts = self.ledger.count, verdicts(self.ledger)
+            return self._verdicts[1]
 
     def known(self, name: str) -> LabelClass:
         """A class by name.
@@ -149,7 +159,7 @@ class Session:
         if stage not in STAGES or order not in ORDERS:
             raise BadInput(f"no stage {stage!r} or order {order!r}: there are {', '.join(STAGES)}; {', '.join(ORDERS)}")
         self.check_store()
-        queue = self._queues[name, stage]
+        queue = self._queue(name, stage)
         if fresh:
             queue.release(labeller)
         waiting = self._order(labeller, name, stage, order, wide)
@@ -162,9 +172,14 @@ class Session:
         if stage == "settle":
             return np.array([position for position, _ in self.disputed(name)], dtype=np.int64)
         worked = self._worked[name]
-        candidates = worked.every if wide else worked.own
-        if order == "found" or self.ranker is None or worked.scores is None:
+        candidates = worked.own
+        if wide:
+            candidates = np.concatenate([worked.own, np.flatnonzero(~self._promised(name) & ~self._aside)])
+        if order == "found" or self.ranker is None:
             return candidates
+        if worked.scores is None:
+            self._fit(name)
+        assert worked.scores is not None
         return self.ranker.order(order, candidates, worked.scores, worked.middle)
 
     def to_verify(self, name: str, labeller: str = "") -> np.ndarray:
@@ -181,7 +196,7 @@ class Session:
 
     def disputed(self, name: str) -> list[tuple[int, list[Decision]]]:
         """Pictures on which answers differ, or that are kept in two classes, with all answers of this class."""
-        found = verdicts(self.ledger).by_class.get(name, {})
+        found = self.verdicts().by_class.get(name, {})
         stages = [self.ledger.answers(name, stage) for stage in STAGES]
         return [
             (position, [one for stage in stages for one in stage.get(position, {}).values()])
@@ -223,8 +238,9 @@ class Session:
         standing = self.ledger.answers(name, stage)
         positions = np.array([one.position for one in given], dtype=np.int64)
         answered = np.array([int(position) in standing for position in positions], dtype=bool)
-        self._queues[name, stage].decide(positions[answered], True)
-        self._queues[name, stage].decide(positions[~answered], False)
+        queue = self._queue(name, stage)
+        queue.decide(positions[answered], True)
+        queue.decide(positions[~answered], False)
         return added
 
     def last(self, labeller: str, name: str, stage: Stage) -> int | None:
@@ -237,41 +253,46 @@ class Session:
     def progress(self, name: str) -> dict[str, int]:
         """Counts of one class."""
         found: dict[str, int] = {"kept": 0, "verified": 0, "rejected": 0, "disputed": 0}
-        for one in verdicts(self.ledger).by_class.get(name, {}).values():
+        for one in self.verdicts().by_class.get(name, {}).values():
             found[one] += 1
         worked = self._worked[name]
-        queue = self._queues[name, "first"]
-        return {**found, "found": len(worked.own), "left": queue.remaining(worked.own)}
+        decided = self.ledger.answers(name, "first")
+        left = len(worked.own) - int(np.isin(worked.own, list(decided)).sum())
+        return {**found, "found": len(worked.own), "left": left}
 
     def tally(self, name: str, stage: Stage) -> dict[str, int]:
         """Counts for the page that is being worked on: answers that stand, and pictures under the class's terms that wait."""
-        waiting = self._queues[name, "first"].remaining(self._worked[name].own)
+        waiting = self._queue(name, "first").remaining(self._worked[name].own)
         return {**self.ledger.tally(name, stage), "left": waiting}
 
     # Scores --------------------------------------------------------------------------------------------------------
 
     def refit(self) -> list[str]:
-        """Fit the scores of classes on which enough was decided since the last time; returns their names."""
-        if self.ranker is None:
-            return []
-        done = []
-        for name, worked in self._worked.items():
-            answers = self.ledger.answers(name, "first")
-            if (
-                worked.scores is not None
-                and len(answers) - worked.fitted_on < _REFIT_AFTER
-                and worked.fitted_on <= len(answers)
-            ):
-                continue
-            kept, rejected = (
-                np.array([p for p, by in answers.items() if all(a.answer == answer for a in by.values())], dtype=np.int64)
-                for answer in ("keep", "reject")
-            )
-            scores = self.ranker.scores(worked.promised, kept, rejected)
-            worked.middle = middle_of(scores, kept, rejected, worked.promised)
-            worked.scores, worked.fitted_on = scores, len(answers)
-            done.append(name)
-        return done
+        """Fit anew the scores of classes that somebody looks at and on which enough was decided; returns their names."""
+        stale = [
+            name
+            for name, worked in self._worked.items()
+            if worked.scores is not None and abs(len(self.ledger.answers(name, "first")) - worked.fitted_on) >= _REFIT_AFTER
+        ]
+        for name in stale:
+            self._fit(name)
+        return stale
+
+    def _promised(self, name: str) -> np.ndarray:
+        promised = np.zeros(len(self.store), dtype=bool)
+        promised[self._worked[name].own] = True
+        return promised
+
+    def _fit(self, name: str) -> None:
+        assert self.ranker is not None
+        worked, promised, answers = self._worked[name], self._promised(name), self.ledger.answers(name, "first")
+        kept, rejected = (
+            np.array([p for p, by in answers.items() if all(a.answer == answer for a in by.values())], dtype=np.int64)
+            for answer in ("keep", "reject")
+        )
+        scores = self.ranker.scores(promised, kept, rejected)
+        worked.middle = middle_of(scores, kept, rejected, promised)
+        worked.scores, worked.fitted_on = scores, len(answers)
 
     # The store -----------------------------------------------------------------------------------------------------
 

@@ -215,6 +215,21 @@ def test_instructions_and_zoom_are_one_key_away(browser: Any, served: Callable[.
     assert [by["anna"] for by in answers(tmp_path).values()] == ["ask"]
 
 
+def test_a_mouse_does_it_too(browser: Any, served: Callable[..., Server], tmp_path: Path) -> None:
+    page = enter(browser, served(count=200), "anna", "/label?class=cat")
+    first = shown(page)
+    for number, clicks in enumerate((1, 2, 3)):
+        for _ in range(clicks):
+            page.click(f".cell[data-position='{first[number]}']")
+    page.click(f".cell[data-position='{first[3]}']", button="right")
+    page.click("#large")
+    until(page, "document.getElementById('zoomed').naturalWidth === 8")
+    page.click("#zoomed")
+    saved(page)
+    found = {position: by["anna"] for position, by in answers(tmp_path).items()}
+    assert found == {first[0]: "keep", first[1]: "reject", first[2]: "keep", first[3]: "reject"}
+
+
 def test_nobody_answers_without_a_name(browser: Any, served: Callable[..., Server], tmp_path: Path) -> None:
     server = served(count=40)
     page = browser.new_context().new_page()

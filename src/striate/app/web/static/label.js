@@ -135,8 +135,8 @@
         none.textContent = "cannot be shown";
         element.append(none);
       }
-      element.addEventListener("click", () => { if (number === here || touch.matches) toggle(number); move(number); });
-      element.addEventListener("dblclick", () => zoom());
+      element.addEventListener("click", () => { answer(number, cell.answer === "keep" ? "reject" : "keep"); });
+      element.addEventListener("contextmenu", (event) => { event.preventDefault(); answer(number, "reject"); });
       cell.element = element;
       if (cell.answer) element.classList.add(cell.answer);
       return element;
@@ -149,8 +149,6 @@
     }
     move(0);
   }
-
-  const touch = window.matchMedia("(max-width: 760px)");
 
   function move(to) {
     if (cells.length === 0) return;
@@ -181,13 +179,13 @@
     if (after) move(cells.indexOf(after)); else turn();
   }
 
-  function toggle(number) {
+  function answer(number, given) {
     const cell = cells[number];
+    move(number);
     if (labeller() === "") return;
-    const answer = cell.answer === "keep" ? "reject" : "keep";
-    mark(cell, answer);
+    mark(cell, given);
     history.push(cell.picture);
-    send(cell.picture.position, answer);
+    send(cell.picture.position, given);
   }
 
   function rest(answer) {
@@ -244,6 +242,7 @@
     event.preventDefault();
     doing[keys[event.key]]();
   });
+  byId("large").addEventListener("click", zoom);
   byId("zoom").addEventListener("click", () => byId("zoom").close());
   byId("help").addEventListener("click", doing.sheet);
   for (const button of document.querySelectorAll("[data-do]")) button.addEventListener("click", () => doing[button.dataset.do]());

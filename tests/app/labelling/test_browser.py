@@ -215,6 +215,19 @@ def test_instructions_and_zoom_are_one_key_away(browser: Any, served: Callable[.
     assert [by["anna"] for by in answers(tmp_path).values()] == ["ask"]
 
 
+def test_answers_that_are_refused_do_not_hold_up_the_rest(browser: Any, served: Callable[..., Server], tmp_path: Path) -> None:
+    """Left over from another set of classes, in this browser."""
+    page = enter(browser, served(count=200), "anna", "/label?class=cat")
+    old = "{token: 'from-before-01', labeller: 'anna', class: 'cow', stage: 'first', position: 0, answer: 'keep', seconds: 1}"
+    page.evaluate(f"localStorage.setItem('striate-outbox', JSON.stringify([{old}]))")
+    page.reload()
+    page.wait_for_selector("#trouble:not([hidden])")
+    assert "refused" in page.inner_text("#trouble") and "cow" in page.inner_text("#trouble")
+    page.keyboard.press("1")
+    saved(page)
+    assert len(answers(tmp_path)) == 1
+
+
 def test_a_mouse_does_it_too(browser: Any, served: Callable[..., Server], tmp_path: Path) -> None:
     page = enter(browser, served(count=200), "anna", "/label?class=cat")
     first = shown(page)

@@ -113,6 +113,6 @@ def show(result: dict[str, Any], screen: Screen) -> None:
         errors, kappa = one["errors"], one["kappa"]["value"]
         wrong = f"{errors['value']:.1%} ({errors['low']:.1%} to {errors['high']:.1%})" if errors["n"] else "-"
         counts = [f"{one[key]:,}" for key in ("kept", "verified", "rejected", "disputed")]
-        table.add_row(one["name"], *counts, "-" if kappa is None else f"{kappa:.2f}", wrong)
+        table.add_row(one["name"], *counts, "-" if kappa is None else f"{round(kappa, 2) + 0:.2f}", wrong)
     screen.say(table)
     screen.say(f"{result['decisions']:,} decisions; next: striate split {result['store']}")

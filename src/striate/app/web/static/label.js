@@ -6,7 +6,7 @@
   const name = work.dataset.class, stage = work.dataset.stage;
   const byId = (id) => document.getElementById(id);
   const grid = byId("grid"), order = byId("order"), wide = byId("wide"), trouble = byId("trouble"), message = byId("message");
-  const PAGE = 40, OUTBOX = "striate-outbox", RETRY_MS = 1500;
+  const PAGE = 40, OUTBOX = "striate-outbox", REFUSED = "striate-refused", RETRY_MS = 1500;
   const verbs = { keep: "keep", reject: "reject", ask: "ask" };
 
   let cells = [];            // {picture, answer, element} of this page
@@ -17,6 +17,7 @@
   let sending = false;
   let outbox = JSON.parse(localStorage.getItem(OUTBOX) || "[]");
   let left = 0;
+  let refused = "";          // what the server would not take, to be read
   let generation = 0;        // of the order chosen: pages asked for under another one are thrown away
 
   const labeller = () => (localStorage.getItem("striate-labeller") || "").trim();
@@ -42,8 +43,16 @@
         keepOutbox();
         tell("");
         if (who.class === name && who.stage === stage) showTally(told.tally);
-      } else if (answer.status === 400 || answer.status === 409) {
-        // Nothing that trying again would mend; the answers stay here until the person has read why.
+      } else if (answer.status === 400) {
+        // Nothing that trying again would mend, and what comes after must not wait for it: put aside, and said.
+        const done = new Set(same.map((one) => one.token));
+        localStorage.setItem(REFUSED, JSON.stringify([...JSON.parse(localStorage.getItem(REFUSED) || "[]"), ...same]));
+        outbox = outbox.filter((one) => !done.has(one.token));
+        keepOutbox();
+        refused = same.length + " answers were refused: " + told.error;
+        tell("");
+      } else if (answer.status === 409) {
+        // The store is another one: answers stay here until the person has read why.
         tell("Not saved: " + told.error);
         sending = false;
         return;
@@ -63,7 +72,10 @@
     if (outbox.length) flush();
   }
 
-  function tell(text) { trouble.textContent = text; trouble.hidden = text === ""; }
+  function tell(text) {
+    trouble.textContent = text || refused;
+    trouble.hidden = trouble.textContent === "";
+  }
 
   function send(position, answer) {
     const now = performance.now();

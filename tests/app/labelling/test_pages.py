@@ -59,6 +59,8 @@ def test_nothing_is_served_without_the_token(path: str, tmp_path: Path) -> None:
         separator = "&" if "?" in path else "?"
         answer = client.get(f"{path}{separator}token={given}" if given else path)
         assert answer.status_code == 403 and "token" in answer.text and "cat" not in answer.text
+    client.cookies.set(server.COOKIE, "somebody-elses")
+    assert client.get(path).status_code == 403
 
 
 def test_the_token_goes_into_a_cookie_and_out_of_the_address(tmp_path: Path) -> None:
@@ -75,7 +77,7 @@ def test_every_page_forbids_scripts_from_elsewhere(path: str, tmp_path: Path) ->
     answer = client_of(session_at(tmp_path)).get(path)
     assert answer.status_code == 200
     policy = answer.headers["content-security-policy"]
-    assert "script-src 'self'" in policy and "unsafe" not in policy and answer.headers["x-content-type-options"] == "nosniff"
+    assert "script-src 'self';" in policy and "unsafe" not in policy and answer.headers["x-content-type-options"] == "nosniff"
     assert "http://" not in answer.text.replace("http://testserver", "") and "https://" not in answer.text
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from sklearn.metrics import cohen_kappa_score
 
 from labelling import given, session_at, store_at
 from striate.app.labelling.queue import LEASE_S, Queue
@@ -91,8 +92,13 @@ def test_only_a_sample_is_looked_at_again_and_weighs_for_the_rest(tmp_path: Path
     kept = sum(int(p) in page[:100] for p in chosen)
     # Binomial: 50 and 10, each within 4.9 standard deviations.
     assert abs(kept - 50) < 4.9 * 5 and abs(len(chosen) - kept - 10) < 4.9 * 3
-    session.decide("bert", "cat", "verify", [given(int(p), "keep" if int(p) in page[:100] else "reject") for p in chosen])
-    assert review_class(session.ledger, "cat", session.review, session.verdicts()).kappa.value == pytest.approx(1)
+    # Bert rejects every third that Anna kept, and keeps one that she rejected.
+    rejected = [int(p) for p in chosen if int(p) not in page[:100]]
+    both = [(int(p) in page[:100], i % 3 > 0 if int(p) in page[:100] else int(p) == rejected[0]) for i, p in enumerate(chosen)]
+    session.decide("bert", "cat", "verify", [given(int(p), "keep" if own else "reject") for p, (_, own) in zip(chosen, both)])
+    weights = [2.0 if first else 10.0 for first, _ in both]
+    expected = cohen_kappa_score([first for first, _ in both], [second for _, second in both], sample_weight=weights)
+    assert review_class(session.ledger, "cat", session.review, session.verdicts()).kappa.value == pytest.approx(expected)
 
 
 def test_scores_put_what_looks_like_the_class_first(tmp_path: Path) -> None:

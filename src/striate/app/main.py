@@ -31,6 +31,10 @@ VERBS = {
     "train": ("train", "run a recipe"),
     "resume": ("resume", "go on with a run that was stopped, exactly"),
     "probe": ("probe", "are the features any good? logistic regression on pixels and on features"),
+    "encode": ("encode", "features of a whole store, as Parquet, numpy or safetensors"),
+    "search": ("search", "pictures like this one, like these, or what a unit answers to"),
+    "classify": ("classify", "a classifier from few labels: learning curves, calibrated answers, predictions"),
+    "serve": ("serve", "a local page: filters, a map of the pictures, search, confusions, labels"),
     "neurons": ("neurons", "does a unit know faces, or cats, or any concept of yours?"),
     "show": ("show", "filters, curves, reconstructions and the report of a run"),
     "reproduce": ("reproduce", "redraw a paper's figures beside its findings"),
@@ -46,6 +50,10 @@ SYNONYMS = {
     "deduplicate": "dedupe",
     "annotate": "label",
     "publish": "export",
+    "embed": "encode",
+    "predict": "classify",
+    "find": "search",
+    "explore": "serve",
 }
 
 

@@ -35,6 +35,10 @@ NAMES = {
     "import": "importing JPEG files beside a plain Pillow loop",
     "whitening": "streamed whitening statistics beside the bare product",
     "duplicates": "near-duplicates of CIFAR-10 beside FAISS and imagededup, and planted copies found",
+    "encode": "encoding a store beside the model's bare forward passes",
+    "search": "exact and Hamming search beside the bare product and FAISS",
+    "page": "the page of a run and 60,000 pictures: first paint, the map's frames a second",
+    "first-report": "from a folder of 5,000 photographs to a report, with the commands a newcomer types",
     "labelling": "the labelling page's speed, decisions that a model's order saves, wrong labels found beside cleanlab",
     "memory": "peak memory on a store ten times larger than the limit",
 }

@@ -1,0 +1,89 @@
+"""A patch RBM as a torch module of plain operations: one convolution, a sigmoid, averages over quadrants."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from striate.models.rbm.rbm import RBM
+from striate.preprocess import Preprocessor
+from striate.preprocess.contrast import CONTRAST_FLOOR, CONTRAST_LEVELS
+
+# Levels less this are small numbers: float32 then loses nothing to a large common term.
+_MIDDLE = 127.5
+
+
+class Levels(nn.Module):
+    """Pictures as levels less the middle one, float32 (n, c, h, w)."""
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        """-127.5 to 127.5."""
+        return pictures.float() - _MIDDLE
+
+
+class PatchLayer(nn.Module):
+    """What hidden units answer to every patch, averaged over regions: preprocessing and weights as one bank of filters.
+
+    With P(x) = (x - mean) M the preprocessing of a patch, c + W P(x) / sigma is a convolution of levels plus a bias. Contrast
+    normalisation comes before it: x -> s(x) (x - its own mean), s a number a patch. Filters that sum to zero take a patch's own
+    mean out by themselves, and s multiplies what they give.
+
+    Args:
+        preprocessor: of patches.
+        rbm: of patches.
+        places: rows and columns of positions in a picture.
+        regions: side of the grid of averages.
+        stride: between positions, in pixels.
+    """
+
+    def __init__(self, preprocessor: Preprocessor, rbm: RBM, places: tuple[int, int], regions: int, stride: int = 1) -> None:
+        super().__init__()
+        self.contrast = preprocessor.settings.contrast
+        # The map by itself, which can be folded into weights.
+        settings = dataclasses.replace(preprocessor.settings, contrast=False)
+        linear = Preprocessor(settings, preprocessor.shape, preprocessor.state())
+        folded = linear.fold(rbm.weights * rbm.units.scaled(torch.ones_like(rbm.visible_bias)))
+        assert folded is not None
+        filters, offset = folded
+        if self.contrast:
+            filters = filters - filters.mean(dim=1, keepdim=True)
+            bias = rbm.hidden_bias - offset
+        else:
+            bias = rbm.hidden_bias - offset + _MIDDLE * filters.sum(dim=1)
+        self.register_buffer("filters", filters.view(-1, *preprocessor.shape))
+        self.register_buffer("bias", bias)
+        self.stride, self.places, self.regions = stride, places, regions
+
+    def forward(self, levels: Tensor) -> Tensor:
+        """(n, c, h, w) to (n, hidden, regions, regions)."""
+        if self.contrast:
+            answers = F.conv2d(levels, self.filters, stride=self.stride) * self._scale(levels)
+            total_input = answers + self.bias[:, None, None]
+        else:
+            total_input = F.conv2d(levels, self.filters, self.bias, self.stride)
+        return _averages(torch.sigmoid(total_input), self.places, self.regions)
+
+    def _scale(self, levels: Tensor) -> Tensor:
+        """s of every patch, (n, 1, rows, columns): 50 / sqrt(variance + 10)."""
+        count, size = self.filters[0].numel(), self.filters.shape[2]
+        mean = F.avg_pool2d(levels.mean(dim=1, keepdim=True), size, self.stride)
+        squares = F.avg_pool2d(levels.square().mean(dim=1, keepdim=True), size, self.stride)
+        variance = (squares - mean.square()).clamp_min(0) * (count / (count - 1))
+        return CONTRAST_LEVELS / (variance + CONTRAST_FLOOR).sqrt()
+
+
+def _averages(maps: Tensor, places: tuple[int, int], regions: int) -> Tensor:
+    """Means over a grid of regions that share the places between them, neighbours overlapping where they must."""
+    rows, columns = (_region(edge, regions, maps) for edge in places)
+    return rows @ maps @ columns.t()
+
+
+def _region(edge: int, regions: int, like: Tensor) -> Tensor:
+    """(regions, edge): the weights of places in each region's mean."""
+    at, region = torch.arange(edge), torch.arange(regions)[:, None]
+    start, stop = region * edge // regions, -(-(region + 1) * edge // regions)
+    inside = ((at >= start) & (at < stop)).to(like.dtype)
+    return inside / inside.sum(dim=1, keepdim=True)

@@ -1,0 +1,102 @@
+"""A network of stages as torch modules of plain operations: every place's field cut out, multiplied by the place's filters."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from striate.models.module import Steps
+from striate.models.sparse.responses import normalise_contrast, pool
+from striate.models.sparse.shapes import Sides, sides
+from striate.models.sparse.spec import StageSpec
+from striate.models.sparse.trained import TrainedSparseNet
+
+
+class Filter(nn.Module):
+    """The first third of a stage.
+
+    Args:
+        sides: the stage's shapes.
+        filters: (rows, columns of banks, maps, size, size, channels).
+
+    The unfolded inputs of the whole batch are held at once, fields overlapping: (size / stride)^2 times the maps seen.
+    """
+
+    def __init__(self, sides: Sides, filters: Tensor) -> None:
+        super().__init__()
+        self.spec, self.grid = sides.stage, sides.filtered[1:]
+        self.shared = self.spec.period == 1
+        banks = filters.permute(0, 1, 2, 5, 3, 4)
+        # Where all places share one bank it is a convolution; elsewhere a product a place.
+        self.register_buffer("weights", (banks[0, 0] if self.shared else banks.flatten(3).flatten(0, 1)).contiguous())
+        self.register_buffer("bank", _bank_of_places(self.grid, filters.shape[:2], self.spec.period))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(n, channels, height, width) to (n, maps, rows, columns)."""
+        before, after = self.spec.pad // 2, self.spec.pad - self.spec.pad // 2
+        x = F.pad(x, (before, after, before, after))
+        if self.shared:
+            return F.conv2d(x, self.weights, stride=self.spec.stride)
+        fields = F.unfold(x, self.spec.size, stride=self.spec.stride).permute(2, 1, 0)
+        weights = self.weights if self.bank is None else self.weights[self.bank]
+        # (places, maps, inputs) @ (places, inputs, n)
+        return torch.bmm(weights, fields).permute(2, 1, 0).unflatten(2, self.grid)
+
+
+def _bank_of_places(grid: tuple[int, int], banks: torch.Size, period: int) -> Tensor | None:
+    """Which bank each place has, (places,); None where each has its own, or all the same."""
+    if period < 2:
+        return None
+    rows, columns = (torch.arange(edge) % period for edge in grid)
+    return (rows[:, None] * banks[1] + columns).flatten()
+
+
+class Pool(nn.Module):
+    """The second third: sqrt(floor + sum of squares) over neighbours."""
+
+    def __init__(self, spec: StageSpec, floor: float) -> None:
+        super().__init__()
+        self.spec, self.floor = spec, floor
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(n, maps, rows, columns) to (n, maps, height, width)."""
+        spec = self.spec
+        return _outward(pool(_inward(x), spec.pool, spec.pool_stride, spec.pool_maps, self.floor, spec.pool_pad))
+
+
+class Contrast(nn.Module):
+    """The last third, and what may be done to the picture first: local contrast normalisation."""
+
+    def __init__(self, size: int, floor: float = 0.01, crop: bool = False) -> None:
+        super().__init__()
+        self.size, self.floor, self.crop = size, floor, crop
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(n, maps, height, width) to the same, smaller where cropped."""
+        return _outward(normalise_contrast(_inward(x), self.size, self.floor, self.crop))
+
+
+def _inward(x: Tensor) -> Tensor:
+    """(n, maps, height, width) as this room has it: (height, width, maps, n)."""
+    return x.permute(2, 3, 1, 0)
+
+
+def _outward(x: Tensor) -> Tensor:
+    return x.permute(3, 2, 0, 1)
+
+
+def sparse_steps(trained: TrainedSparseNet) -> Steps:
+    """`filter1`, `pool1`, `norm1`, `filter2`, ... on rows."""
+    shape = trained.spec.input
+    before: list[nn.Module] = [nn.Unflatten(1, shape), Contrast(trained.spec.input_norm)]
+    steps: list[tuple[str, nn.Module]] = []
+    for number, one in enumerate(sides(trained.spec), start=1):
+        spec = one.stage
+        steps += [
+            (f"filter{number}", nn.Sequential(*before, Filter(one, trained.state[f"stage{number}.encoder"]))),
+            (f"pool{number}", Pool(spec, trained.pool_floor)),
+            (f"norm{number}", Contrast(spec.norm, spec.norm_floor, spec.norm_edges == "crop")),
+        ]
+        before = []
+    return steps

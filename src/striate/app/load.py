@@ -131,14 +131,19 @@ def save_model(
     write_tensors(run / _FILE, tensors, {"striate": json.dumps(description)})
 
 
+def encoder_file(run: str | Path) -> Path:
+    """The file that holds a run's model; the path itself where it is no directory."""
+    path = Path(run)
+    return path / _FILE if path.is_dir() else path
+
+
 def load_model(run: str | Path) -> TrainedModel:
     """The model of a run directory, or of an encoder file by itself.
 
     Raises:
         BadInput: none is there yet, it is damaged, or of another version.
     """
-    path = Path(run)
-    file = path / _FILE if path.is_dir() else path
+    path, file = Path(run), encoder_file(run)
     if not file.exists():
         hint = "it has not saved a model yet" if (path / "run.json").exists() else "expected a run directory"
         raise BadInput(f"{run} has no {_FILE}: {hint}")

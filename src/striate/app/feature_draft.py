@@ -1,0 +1,165 @@
+"""A features file in the making: rows are added block by block, survive a kill, and become the file at the end.
+
+    .NAME.rows    the file's head, if its format has one, and the rows so far
+    .NAME.state   what the rows are of (as the file will say of itself), and how many are safe on disk
+
+Numpy's and safetensors' files are a head and rows, so the draft becomes the file by renaming. Parquet cannot be added to once
+its writer is gone: its file is written from the rows at the end.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import io
+import json
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from itertools import islice
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from striate.app.feature_files import ABOUT, about_file, keys_file, parquet_schema, write_keys
+from striate.errors import BadInput
+from striate.files import full_disk, is_full_disk, write_whole
+
+# A row group of Parquet; also the most rows that are read at once.
+_GROUP_BYTES = 16 << 20
+
+
+class Draft:
+    """Rows on their way into a file, which one process at a time may write.
+
+    Args:
+        out: the file; its suffix is its format.
+        about: what it will say of itself: `count`, `dim` and `dtype` among it.
+        keys: one a picture, in order.
+
+    Attributes:
+        done: rows that are there.
+
+    Raises:
+        BadInput: the folder cannot be written, or another process is at it.
+    """
+
+    def __init__(self, out: Path, about: dict[str, Any], keys: Iterable[str]) -> None:
+        self._out, self._about, self._keys = out, about, keys
+        self._row_bytes = int(about["dim"]) * np.dtype(about["dtype"]).itemsize
+        self._head, self._tail = _head_and_tail(out.suffix, about, keys)
+        self._rows, self._state = (out.with_name(f".{out.name}.{kind}") for kind in ("rows", "state"))
+        try:
+            out.parent.mkdir(parents=True, exist_ok=True)
+            self._file = self._rows.open("r+b" if self._rows.exists() else "w+b")
+        except OSError as error:
+            raise BadInput(f"{out} cannot be written: {error.strerror}") from None
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            self._file.close()
+            raise BadInput(f"another process is writing {out}: wait for it, or choose another name") from None
+        self.done = self._found()
+        self._file.truncate(len(self._head) + self.done * self._row_bytes)
+        self._file.seek(0)
+        self._file.write(self._head)
+        self._file.seek(0, os.SEEK_END)
+
+    def __enter__(self) -> Draft:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if isinstance(error, OSError) and is_full_disk(error):
+            with suppress(OSError):
+                self._file.close()
+            raise full_disk(self._out) from None
+        self._file.close()
+
+    def _found(self) -> int:
+        """Rows of the same kind that an earlier process left, as far as they are known to be whole."""
+        try:
+            state = json.loads(self._state.read_text())
+            size = os.fstat(self._file.fileno()).st_size
+            rows = int(state["rows"]) if state["about"] == self._about else 0
+        except (OSError, ValueError, KeyError, TypeError):
+            return 0
+        return rows if size >= len(self._head) + rows * self._row_bytes else 0
+
+    def append(self, block: np.ndarray) -> None:
+        """Add rows (n, dim) of the file's dtype."""
+        self._file.write(np.ascontiguousarray(block).data)
+        self.done += len(block)
+
+    def save(self) -> None:
+        """Make the rows so far safe: what comes after them may be lost to a kill."""
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        state = json.dumps({"about": self._about, "rows": self.done})
+        write_whole(self._state, lambda temporary: temporary.write_text(state))
+
+    def finish(self) -> None:
+        """Turn the draft into the file."""
+        assert self.done == self._about["count"], "rows are missing"
+        if self._out.suffix == ".parquet":
+            self._file.flush()
+            write_whole(self._out, self._write_parquet)
+            self._rows.unlink()
+        else:
+            self._file.write(self._tail)
+            self._file.flush()
+            os.fsync(self._file.fileno())
+            if self._out.suffix == ".npy":
+                write_whole(keys_file(self._out), lambda temporary: write_keys(temporary, self._keys))
+                write_whole(about_file(self._out), lambda temporary: temporary.write_text(json.dumps(self._about)))
+            self._rows.rename(self._out)
+        self._state.unlink(missing_ok=True)
+
+    def _write_parquet(self, temporary: Path) -> None:
+        schema, dim, keys = parquet_schema(int(self._about["dim"]), self._about), int(self._about["dim"]), iter(self._keys)
+        settings = {"compression": "none", "use_dictionary": False, "write_statistics": False}
+        with pq.ParquetWriter(temporary, schema, **settings) as writer:
+            for rows in self._blocks(max(1, _GROUP_BYTES // self._row_bytes)):
+                embedding = pa.FixedSizeListArray.from_arrays(pa.array(rows.reshape(-1)), type=schema.field("embedding").type)
+                writer.write_table(pa.table([pa.array(islice(keys, len(rows)), pa.string()), embedding], schema=schema))
+                assert embedding.type.list_size == dim
+
+    def _blocks(self, size: int) -> Iterator[np.ndarray]:
+        dim = int(self._about["dim"])
+        for start in range(0, self.done, size):
+            count = min(size, self.done - start)
+            offset = len(self._head) + start * self._row_bytes
+            yield np.fromfile(self._rows, self._about["dtype"], count * dim, offset=offset).reshape(count, dim)
+
+
+def _head_and_tail(suffix: str, about: dict[str, Any], keys: Iterable[str]) -> tuple[bytes, bytes]:
+    """What stands before and after the rows."""
+    shape, dtype = (int(about["count"]), int(about["dim"])), np.dtype(about["dtype"])
+    if suffix == ".npy":
+        head = io.BytesIO()
+        np.lib.format.write_array_header_1_0(head, {"descr": dtype.str, "fortran_order": False, "shape": shape})
+        return head.getvalue(), b""
+    if suffix == ".safetensors":
+        return _safetensors_ends(about, shape, dtype, [key.encode() for key in keys])
+    return b"", b""
+
+
+def _safetensors_ends(
+    about: dict[str, Any], shape: tuple[int, int], dtype: np.dtype[Any], keys: list[bytes]
+) -> tuple[bytes, bytes]:
+    ends = np.cumsum([len(key) for key in keys], dtype=np.int64)
+    parts = {
+        "embedding": ("F16" if dtype.itemsize == 2 else "F32", list(shape), shape[0] * shape[1] * dtype.itemsize),
+        "key_ends": ("I64", [len(keys)], ends.nbytes),
+        "keys": ("U8", [sum(map(len, keys))], sum(map(len, keys))),
+    }
+    header: dict[str, Any] = {"__metadata__": {ABOUT: json.dumps(about)}}
+    offset = 0
+    for name, (kind, dims, size) in parts.items():
+        header[name] = {"dtype": kind, "shape": dims, "data_offsets": [offset, offset + size]}
+        offset += size
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text, ends.tobytes() + b"".join(keys)

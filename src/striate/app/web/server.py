@@ -13,6 +13,7 @@ import secrets
 import socket
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from importlib import resources
 from typing import Any
 
@@ -77,15 +78,25 @@ class Guard:
         await self._app(scope, receive, with_headers)
 
 
-def templates() -> jinja2.Environment:
-    """The pages, everything from outside escaped."""
+@dataclass(frozen=True)
+class Link:
+    """A line of the navigation."""
+
+    address: str
+    name: str
+
+
+def templates(links: Sequence[Link] = (), below: Sequence[Link] = ()) -> jinja2.Environment:
+    """The pages, everything from outside escaped; links of their navigation, and of a second line below it."""
     found = resources.files("striate.app.web").joinpath("templates")
     loader = jinja2.FunctionLoader(lambda name: found.joinpath(name).read_text(encoding="utf-8"))
-    return jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    environment = jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    environment.globals |= {"links": links, "below": below}
+    return environment
 
 
 def page(environment: jinja2.Environment, template: str, /, **values: Any) -> HTMLResponse:
-    """A page as it is sent; never kept by browsers."""
+    """A page as it is sent; never kept by browsers. `here`: the address that the navigation marks."""
     return HTMLResponse(environment.get_template(template).render(**values), headers={"cache-control": "no-store"})
 
 

@@ -1,6 +1,6 @@
 """Encoders as torch modules of plain operations, for `torch.export` to read: pictures in, features of named layers out.
 
-Encoders are written for speed here: batches cut to the cache, buffers used twice, gradients by hand. These modules hold the same
+Encoders are written for speed: batches cut to the cache, buffers used twice, gradients by hand. These modules hold the same
 parameters and say the same equations without any of it, so that another runtime can be given them. Tests hold each to its
 encoder. Neighbours: `rbm/module.py`, `convnet/module.py`, `sparse/module.py` for what is not a stack of dense layers.
 """

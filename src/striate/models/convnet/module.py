@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from striate.models.convnet.layers import Conv, Dense, Dropout, Layer, Local, Norm, Window
+from striate.models.convnet.layers import Conv, Dense, Layer, Local, Norm, Window
 from striate.models.convnet.net import ConvNet, Parameters, compute
 from striate.models.convnet.trained import TrainedConvNet
 from striate.models.module import Steps

@@ -75,9 +75,9 @@ class PatchEncoder:
         at_once = max(1, _PATCHES // (self.places[0] * self.places[1]))
         parts: dict[str, list[Tensor]] = {name: [] for name in wanted}
         for start in range(0, len(images), at_once):
-            batch = torch.as_tensor(images[start : start + at_once])
+            batch = torch.as_tensor(images[start : start + at_once]).to(self._rbm.weights.device)
             if "pixels" in parts:
-                parts["pixels"].append(batch.flatten(1).float() - _MIDDLE)
+                parts["pixels"].append((batch.flatten(1).float() - _MIDDLE).cpu())
             if "hidden1" in parts:
                 parts["hidden1"].append(self._pooled(batch).cpu())
         return {name: torch.cat(part) for name, part in parts.items()}

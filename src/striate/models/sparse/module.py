@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from striate.models.module import Steps
-from striate.models.sparse.responses import normalise_contrast, pool
+from striate.models.sparse.responses import normalise_contrast
 from striate.models.sparse.shapes import Sides, sides
 from striate.models.sparse.spec import StageSpec
 from striate.models.sparse.trained import TrainedSparseNet
@@ -53,7 +55,7 @@ def _bank_of_places(grid: tuple[int, int], banks: torch.Size, period: int) -> Te
 
 
 class Pool(nn.Module):
-    """The second third: sqrt(floor + sum of squares) over neighbours."""
+    """The second third: sqrt(floor + sum of squares) over neighbouring places, and maps on a square torus of them."""
 
     def __init__(self, spec: StageSpec, floor: float) -> None:
         super().__init__()
@@ -61,8 +63,22 @@ class Pool(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(n, maps, rows, columns) to (n, maps, height, width)."""
-        spec = self.spec
-        return _outward(pool(_inward(x), spec.pool, spec.pool_stride, spec.pool_maps, self.floor, spec.pool_pad))
+        spec, before = self.spec, self.spec.pool_pad // 2
+        after = spec.pool_pad - before
+        squares = F.pad(x.square(), (before, after, before, after))
+        if spec.pool_maps > 1:
+            squares = _over_maps(squares, spec.pool_maps)
+        # Not by a divisor of one: exporters to ONNX leave `divisor_override` out without a word.
+        total = F.avg_pool2d(squares, spec.pool, spec.pool_stride) * spec.pool**2
+        return (total + self.floor).sqrt()
+
+
+def _over_maps(squares: Tensor, size: int) -> Tensor:
+    edge = math.isqrt(squares.shape[1])
+    torus = squares.unflatten(1, (edge, edge))
+    shifts = range(-(size // 2), size // 2 + 1)
+    rows = torch.stack([torus.roll(shift, 1) for shift in shifts]).sum(dim=0)
+    return torch.stack([rows.roll(shift, 2) for shift in shifts]).sum(dim=0).flatten(1, 2)
 
 
 class Contrast(nn.Module):

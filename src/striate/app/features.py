@@ -15,6 +15,7 @@ from striate.app.feature_files import FORMAT, SUFFIXES, VERSION, Features, read_
 from striate.app.load import encoder_file, load_model
 from striate.app.probing import encode_all
 from striate.app.screen import Screen
+from striate.compute import choose_device
 from striate.errors import BadInput
 from striate.images import ImageStore
 from striate.models.encoder import Encoder, check_layers
@@ -46,9 +47,9 @@ def source_of(source: str | Path, image_shape: tuple[int, int, int] | None = Non
     """The model of a run directory or an encoder file, with what tells it from others.
 
     Raises:
-        BadInput: there is none.
+        BadInput: there is none, or no such device.
     """
-    model = load_model(source)
+    model = load_model(source).to(choose_device(device))
     digest = hashlib.sha256(encoder_file(source).read_bytes()).hexdigest()[:16]
     return Source(model.encoder(image_shape), digest, model.description["name"], model.description["preprocess"])
 
@@ -62,7 +63,7 @@ def encoder_of(source: str | Path, image_shape: tuple[int, int, int] | None = No
         device: where to compute.
 
     Raises:
-        BadInput: there is none.
+        BadInput: there is none, or no such device.
     """
     return source_of(source, image_shape, device).encoder
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from striate.compute import choose_device
 from striate.errors import BadInput
 from striate.models.autoencoder import Autoencoder, autoencoder_encoder
 from striate.models.classifier import LogisticNet, net_encoder
@@ -35,6 +37,16 @@ class Parts:
     autoencoder: Autoencoder | None = None
     convnet: TrainedConvNet | None = None
     sparse: TrainedSparseNet | None = None
+
+    def to(self, device: torch.device | str) -> Parts:
+        """The same on another device."""
+        return Parts(
+            tuple(rbm.to(device) for rbm in self.rbms),
+            self.net and self.net.to(device),
+            self.autoencoder and self.autoencoder.to(device),
+            self.convnet and self.convnet.to(device),
+            self.sparse and self.sparse.to(device),
+        )
 
     def filters(self) -> Tensor:
         """Filters in the space of the preprocessed pictures, (units, pixels): the top RBM's, a net's lowest layer's; of a
@@ -81,8 +93,12 @@ class TrainedModel:
         filters = self.parts.filters()
         return filters if filters.ndim == 4 else filters.view(-1, *self.preprocessor.shape)
 
+    def to(self, device: torch.device | str) -> TrainedModel:
+        """The same on another device."""
+        return replace(self, parts=self.parts.to(device), preprocessor=self.preprocessor.to(device))
+
     def encoder(self, image_shape: tuple[int, int, int] | None = None) -> Encoder:
-        """The model as an encoder; a patch model reads pictures of any shape its patches fit into."""
+        """The model as an encoder where its tensors are; a patch model reads pictures of any shape its patches fit into."""
         if self.parts.convnet is not None:
             return ConvNetEncoder(self.parts.convnet, self.preprocessor.mean)
         if self.parts.sparse is not None:
@@ -177,11 +193,16 @@ def _part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
 
 
-def load(run: str | Path, image_shape: tuple[int, int, int] | None = None) -> Encoder:
+def load(run: str | Path, image_shape: tuple[int, int, int] | None = None, device: str = "cpu") -> Encoder:
     """A trained model as an encoder: ``striate.load("runs/patches").encode(images)``.
 
     Args:
         run: a run directory or an encoder file.
         image_shape: (channels, height, width) of the pictures to encode, for patch models; by default those trained on.
+        device: where to compute: `cpu`, `cuda`, `cuda:1`, or `auto` for the first GPU if there is one. Features come back to
+            the processor's memory wherever that is.
+
+    Raises:
+        BadInput: there is no model, or no such device.
     """
-    return load_model(run).encoder(image_shape)
+    return load_model(run).to(choose_device(device)).encoder(image_shape)

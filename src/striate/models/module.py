@@ -46,16 +46,28 @@ class FeatureModule(nn.Module):
         self.steps = nn.ModuleList(module for _, module in steps[:count])
         self._names = names[: count + 1]
 
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Shape of one picture's features in each layer asked for, before they are flattened."""
+        found = self._all(torch.zeros(1, *self.input_shape, dtype=torch.uint8))
+        return {name: tuple(found[self._names.index(name)].shape[1:]) for name in self.layers}
+
     def forward(self, pictures: Tensor) -> tuple[Tensor, ...]:
         """Features float32 (n, dim) of each layer asked for, in that order."""
+        found = self._all(pictures)
+        return tuple(found[self._names.index(name)].flatten(1) for name in self.layers)
+
+    def _all(self, pictures: Tensor) -> list[Tensor]:
         found = [self.first(pictures)]
         for step in self.steps:
             found.append(step(found[-1]))
-        return tuple(found[self._names.index(name)].flatten(1) for name in self.layers)
+        return found
 
 
 class Rows(nn.Module):
     """A preprocessor: uint8 pictures (n, c, h, w) to rows (n, c * h * w)."""
+
+    mean: Tensor
+    map: Tensor
 
     def __init__(self, preprocessor: Preprocessor) -> None:
         super().__init__()
@@ -82,6 +94,10 @@ class Dense(nn.Module):
         scale: (in,) or (): the visible sigma; None where there is none.
         sigmoid: whether there is one.
     """
+
+    weights: Tensor
+    bias: Tensor
+    scale: Tensor | None
 
     def __init__(self, weights: Tensor, bias: Tensor, scale: Tensor | None = None, sigmoid: bool = True) -> None:
         super().__init__()

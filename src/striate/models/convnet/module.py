@@ -21,6 +21,8 @@ class Crop(nn.Module):
         divide: divisor.
     """
 
+    mean: Tensor
+
     def __init__(self, mean: Tensor, crop: int, divide: float) -> None:
         super().__init__()
         self.crop, self.divide = crop, divide
@@ -54,6 +56,8 @@ class Normalise(nn.Module):
         window: which maps, or which places, and the constants. Source: Krizhevsky, Sutskever, Hinton 2012, section 3.3.
         maps: how many there are.
     """
+
+    band: Tensor
 
     def __init__(self, window: Window, maps: int) -> None:
         super().__init__()

@@ -39,6 +39,9 @@ class PatchLayer(nn.Module):
         stride: between positions, in pixels.
     """
 
+    filters: Tensor
+    bias: Tensor
+
     def __init__(self, preprocessor: Preprocessor, rbm: RBM, places: tuple[int, int], regions: int, stride: int = 1) -> None:
         super().__init__()
         self.contrast = preprocessor.settings.contrast

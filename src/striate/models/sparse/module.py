@@ -25,6 +25,9 @@ class Filter(nn.Module):
     The unfolded inputs of the whole batch are held at once, fields overlapping: (size / stride)^2 times the maps seen.
     """
 
+    weights: Tensor
+    bank: Tensor | None
+
     def __init__(self, sides: Sides, filters: Tensor) -> None:
         super().__init__()
         self.spec, self.grid = sides.stage, sides.filtered[1:]

@@ -13,7 +13,8 @@ import fcntl
 import io
 import json
 import os
-from collections.abc import Iterable, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from itertools import islice
 from pathlib import Path
@@ -30,6 +31,7 @@ from striate.files import full_disk, is_full_disk, write_whole
 
 # A row group of Parquet; also the most rows that are read at once.
 _GROUP_BYTES = 16 << 20
+SAVE_EVERY_S = 5.0
 
 
 class Draft:
@@ -38,7 +40,8 @@ class Draft:
     Args:
         out: the file; its suffix is its format.
         about: what it will say of itself: `count`, `dim` and `dtype` among it.
-        keys: one a picture, in order.
+        keys: gives one a picture, in order.
+        save_every_s: seconds of work that a kill may cost.
 
     Attributes:
         done: rows that are there.
@@ -47,10 +50,12 @@ class Draft:
         BadInput: the folder cannot be written, or another process is at it.
     """
 
-    def __init__(self, out: Path, about: dict[str, Any], keys: Iterable[str]) -> None:
-        self._out, self._about, self._keys = out, about, keys
+    def __init__(
+        self, out: Path, about: dict[str, Any], keys: Callable[[], Iterable[str]], save_every_s: float = SAVE_EVERY_S
+    ) -> None:
+        self._out, self._about, self._keys, self._save_every_s = out, about, keys, save_every_s
         self._row_bytes = int(about["dim"]) * np.dtype(about["dtype"]).itemsize
-        self._head, self._tail = _head_and_tail(out.suffix, about, keys)
+        self._head = _head(out.suffix, about, keys)
         self._rows, self._state = (out.with_name(f".{out.name}.{kind}") for kind in ("rows", "state"))
         try:
             out.parent.mkdir(parents=True, exist_ok=True)
@@ -62,11 +67,10 @@ class Draft:
         except OSError:
             self._file.close()
             raise BadInput(f"another process is writing {out}: wait for it, or choose another name") from None
-        self.done = self._found()
-        self._file.truncate(len(self._head) + self.done * self._row_bytes)
-        self._file.seek(0)
+        found = self._found()
         self._file.write(self._head)
-        self._file.seek(0, os.SEEK_END)
+        self.keep(found)
+        self._saved_at = time.monotonic()
 
     def __enter__(self) -> Draft:
         return self
@@ -88,10 +92,19 @@ class Draft:
             return 0
         return rows if size >= len(self._head) + rows * self._row_bytes else 0
 
+    def keep(self, rows: int) -> None:
+        """Forget all rows but so many of the first."""
+        self._file.truncate(len(self._head) + rows * self._row_bytes)
+        self._file.seek(0, os.SEEK_END)
+        self.done = rows
+
     def append(self, block: np.ndarray) -> None:
-        """Add rows (n, dim) of the file's dtype."""
-        self._file.write(np.ascontiguousarray(block).data)
+        """Add rows (n, dim), which become the file's dtype."""
+        self._file.write(np.ascontiguousarray(block, dtype=self._about["dtype"]).data)
         self.done += len(block)
+        if time.monotonic() - self._saved_at >= self._save_every_s:
+            self.save()
+            self._saved_at = time.monotonic()
 
     def save(self) -> None:
         """Make the rows so far safe: what comes after them may be lost to a kill."""
@@ -108,17 +121,18 @@ class Draft:
             write_whole(self._out, self._write_parquet)
             self._rows.unlink()
         else:
-            self._file.write(self._tail)
+            if self._out.suffix == ".safetensors":
+                self._file.writelines(key.encode() for key in self._keys())
             self._file.flush()
             os.fsync(self._file.fileno())
             if self._out.suffix == ".npy":
-                write_whole(keys_file(self._out), lambda temporary: write_keys(temporary, self._keys))
+                write_whole(keys_file(self._out), lambda temporary: write_keys(temporary, self._keys()))
                 write_whole(about_file(self._out), lambda temporary: temporary.write_text(json.dumps(self._about)))
             self._rows.rename(self._out)
         self._state.unlink(missing_ok=True)
 
     def _write_parquet(self, temporary: Path) -> None:
-        schema, dim, keys = parquet_schema(int(self._about["dim"]), self._about), int(self._about["dim"]), iter(self._keys)
+        schema, dim, keys = parquet_schema(int(self._about["dim"]), self._about), int(self._about["dim"]), iter(self._keys())
         settings = {"compression": "none", "use_dictionary": False, "write_statistics": False}
         with pq.ParquetWriter(temporary, schema, **settings) as writer:
             for rows in self._blocks(max(1, _GROUP_BYTES // self._row_bytes)):
@@ -134,26 +148,26 @@ class Draft:
             yield np.fromfile(self._rows, self._about["dtype"], count * dim, offset=offset).reshape(count, dim)
 
 
-def _head_and_tail(suffix: str, about: dict[str, Any], keys: Iterable[str]) -> tuple[bytes, bytes]:
-    """What stands before and after the rows."""
+def _head(suffix: str, about: dict[str, Any], keys: Callable[[], Iterable[str]]) -> bytes:
+    """What stands before the rows."""
     shape, dtype = (int(about["count"]), int(about["dim"])), np.dtype(about["dtype"])
     if suffix == ".npy":
         head = io.BytesIO()
         np.lib.format.write_array_header_1_0(head, {"descr": dtype.str, "fortran_order": False, "shape": shape})
-        return head.getvalue(), b""
-    if suffix == ".safetensors":
-        return _safetensors_ends(about, shape, dtype, [key.encode() for key in keys])
-    return b"", b""
+        return head.getvalue()
+    return _safetensors_head(about, shape, dtype, keys) if suffix == ".safetensors" else b""
 
 
-def _safetensors_ends(
-    about: dict[str, Any], shape: tuple[int, int], dtype: np.dtype[Any], keys: list[bytes]
-) -> tuple[bytes, bytes]:
-    ends = np.cumsum([len(key) for key in keys], dtype=np.int64)
+def _safetensors_head(
+    about: dict[str, Any], shape: tuple[int, int], dtype: np.dtype[Any], keys: Callable[[], Iterable[str]]
+) -> bytes:
+    """The header, and the first tensor: where each key ends. (Wider numbers come first, so that all lie where they may.)"""
+    ends = np.cumsum([len(key.encode()) for key in keys()], dtype=np.int64)
+    length = int(ends[-1]) if len(ends) else 0
     parts = {
+        "key_ends": ("I64", [shape[0]], ends.nbytes),
         "embedding": ("F16" if dtype.itemsize == 2 else "F32", list(shape), shape[0] * shape[1] * dtype.itemsize),
-        "key_ends": ("I64", [len(keys)], ends.nbytes),
-        "keys": ("U8", [sum(map(len, keys))], sum(map(len, keys))),
+        "keys": ("U8", [length], length),
     }
     header: dict[str, Any] = {"__metadata__": {ABOUT: json.dumps(about)}}
     offset = 0
@@ -162,4 +176,4 @@ def _safetensors_ends(
         offset += size
     text = json.dumps(header).encode()
     text += b" " * (-len(text) % 8)
-    return len(text).to_bytes(8, "little") + text, ends.tobytes() + b"".join(keys)
+    return len(text).to_bytes(8, "little") + text + ends.tobytes()

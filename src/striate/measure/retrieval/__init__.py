@@ -1,0 +1,9 @@
+"""Search: the nearest of many rows to a query, exactly; the nearest of many short codes."""
+
+from striate.measure.retrieval.metrics import METRICS as METRICS
+from striate.measure.retrieval.metrics import Metric as Metric
+from striate.measure.retrieval.metrics import metric_named as metric_named
+from striate.measure.retrieval.nearest import Nearest as Nearest
+from striate.measure.retrieval.nearest import Rows as Rows
+from striate.measure.retrieval.nearest import nearest as nearest
+from striate.measure.retrieval.nearest import row_norms as row_norms

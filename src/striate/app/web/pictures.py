@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import functools
 import io
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -60,3 +61,15 @@ def tiles(pictures: np.ndarray, columns: int) -> np.ndarray:
     sheet[:count] = pictures
     spread = sheet.reshape(rows, columns, channels, height, width).transpose(2, 0, 3, 1, 4)
     return spread.reshape(channels, rows * height, columns * width)
+
+
+def readable(store: Any, positions: np.ndarray) -> np.ndarray:
+    """Pictures uint8 (n, c, h, w); black where one cannot be read."""
+    try:
+        return np.asarray(store[positions])
+    except BadInput:
+        out = np.zeros((len(positions), *store.shape), np.uint8)
+        for row, position in enumerate(positions):
+            with suppress(BadInput):
+                out[row] = store[int(position)]
+        return out

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from striate.models.rbm.rbm import RBM
 from striate.preprocess import Preprocessor
-from striate.preprocess.contrast import CONTRAST_FLOOR, CONTRAST_LEVELS
+from striate.preprocess.contrast import normalise_contrast
 
 # Levels less this are small numbers: float32 then loses nothing to a large common term.
 _MIDDLE = 127.5
@@ -27,9 +27,9 @@ class Levels(nn.Module):
 class PatchLayer(nn.Module):
     """What hidden units answer to every patch, averaged over regions: preprocessing and weights as one bank of filters.
 
-    With P(x) = (x - mean) M the preprocessing of a patch, c + W P(x) / sigma is a convolution of levels plus a bias. Contrast
-    normalisation comes before it: x -> s(x) (x - its own mean), s a number a patch. Filters that sum to zero take a patch's own
-    mean out by themselves, and s multiplies what they give.
+    With P(x) = (x - mean) M the preprocessing of a patch, c + W P(x) / sigma is a convolution of levels plus a bias. Where
+    contrast is normalised first, patches are cut out and normalised one by one: as filters that sum to zero, what they give
+    divided by each patch's deviation, a bright flat patch would be lost to rounding.
 
     Args:
         preprocessor: of patches.
@@ -51,31 +51,21 @@ class PatchLayer(nn.Module):
         folded = linear.fold(rbm.weights * rbm.units.scaled(torch.ones_like(rbm.visible_bias)))
         assert folded is not None
         filters, offset = folded
-        if self.contrast:
-            filters = filters - filters.mean(dim=1, keepdim=True)
-            bias = rbm.hidden_bias - offset
-        else:
-            bias = rbm.hidden_bias - offset + _MIDDLE * filters.sum(dim=1)
+        shift = torch.zeros_like(offset) if self.contrast else _MIDDLE * filters.sum(dim=1)
         self.register_buffer("filters", filters.view(-1, *preprocessor.shape))
-        self.register_buffer("bias", bias)
+        self.register_buffer("bias", rbm.hidden_bias - offset + shift)
         self.stride, self.places, self.regions = stride, places, regions
 
     def forward(self, levels: Tensor) -> Tensor:
         """(n, c, h, w) to (n, hidden, regions, regions)."""
         if self.contrast:
-            answers = F.conv2d(levels, self.filters, stride=self.stride) * self._scale(levels)
-            total_input = answers + self.bias[:, None, None]
+            patches = F.unfold(levels, self.filters.shape[2], stride=self.stride).transpose(1, 2)
+            normal = normalise_contrast(patches.flatten(0, 1))
+            answers = F.linear(normal, self.filters.flatten(1), self.bias)
+            total_input = answers.unflatten(0, (-1, *self.places)).permute(0, 3, 1, 2)
         else:
             total_input = F.conv2d(levels, self.filters, self.bias, self.stride)
         return _averages(torch.sigmoid(total_input), self.places, self.regions)
-
-    def _scale(self, levels: Tensor) -> Tensor:
-        """s of every patch, (n, 1, rows, columns): 50 / sqrt(variance + 10)."""
-        count, size = self.filters[0].numel(), self.filters.shape[2]
-        mean = F.avg_pool2d(levels.mean(dim=1, keepdim=True), size, self.stride)
-        squares = F.avg_pool2d(levels.square().mean(dim=1, keepdim=True), size, self.stride)
-        variance = (squares - mean.square()).clamp_min(0) * (count / (count - 1))
-        return CONTRAST_LEVELS / (variance + CONTRAST_FLOOR).sqrt()
 
 
 def _averages(maps: Tensor, places: tuple[int, int], regions: int) -> Tensor:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from striate.app import model_checks as checks
-from striate.app.model_files import FORMAT_VERSION, MODEL_FILE, read_model_file
+from striate.app.model_files import FORMAT_VERSION, MODEL_FILE, read_model_file, upgraded
 from striate.app.model_files import encoder_file as encoder_file
 from striate.compute import choose_device
 from striate.errors import BadInput, StriateError
@@ -162,7 +162,7 @@ def load_model(run: str | Path) -> TrainedModel:
         raise BadInput(f"{run} has no {MODEL_FILE}: {hint}")
     description, tensors = read_model_file(file)
     try:
-        return _restored(description, tensors)
+        return _restored(*upgraded(description, tensors))
     except StriateError as error:
         raise BadInput(f"{file} is damaged: {error}") from None
     except KeyError as error:
@@ -189,9 +189,9 @@ def _restored(description: dict[str, Any], tensors: Mapping[str, Tensor]) -> Tra
         TrainedConvNet.restore(description["convnet"], convnet) if convnet else None,
         TrainedSparseNet.restore(description["sparse"], sparse) if sparse else None,
     )
-    for dense in (parts.net, parts.autoencoder):
+    for dense, given in ((parts.net, net), (parts.autoencoder, autoencoder)):
         if dense is not None:
-            checks.check_dense(dense, preprocessor.dim)
+            checks.check_dense(dense, preprocessor.dim, given)
     if parts.convnet is not None:
         checks.check_convnet(parts.convnet, image_shape)
     if parts.sparse is not None:

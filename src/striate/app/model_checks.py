@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from dataclasses import asdict
 
 import torch
 from torch import Tensor
@@ -14,10 +15,14 @@ from striate.models.convnet.net import ConvNet
 from striate.models.convnet.trained import TrainedConvNet
 from striate.models.rbm import RBM, Gaussian
 from striate.models.sparse.shapes import sides
+from striate.models.sparse.spec import StageSpec
 from striate.models.sparse.trained import TrainedSparseNet
 from striate.preprocess import Preprocessor
 
 Shape = tuple[int, ...]
+
+# More than any size or constant of a model: torch's own numbers end soon after.
+_LARGEST = 1 << 31
 
 
 def check_tensors(tensors: Mapping[str, Tensor]) -> None:
@@ -52,8 +57,10 @@ def check_rbms(rbms: tuple[RBM, ...], dim: int) -> None:
         dim = rbm.num_hidden
 
 
-def check_dense(layers: LogisticNet | Autoencoder, dim: int) -> None:
-    """Raise `BadInput` unless a net or an autoencoder takes rows of `dim` numbers."""
+def check_dense(layers: LogisticNet | Autoencoder, dim: int, given: Collection[str]) -> None:
+    """Raise `BadInput` unless a net or an autoencoder takes rows of `dim` numbers, and is all that was given by name."""
+    if left := sorted(set(given) - set(layers.state())):
+        raise BadInput(f"its net has {left[0]} without the weights or biases that go with it")
     taken = layers.weights[0].shape[1]
     if taken != dim:
         raise BadInput(f"its net takes {taken} numbers, its preprocessing gives {dim}")
@@ -64,6 +71,7 @@ def check_dense(layers: LogisticNet | Autoencoder, dim: int) -> None:
 def check_convnet(convnet: TrainedConvNet, image_shape: tuple[int, int, int]) -> None:
     """Raise `BadInput` unless parameters are of the net's shapes, and its crops fit into the pictures."""
     spec = convnet.spec
+    _expect_kinds("convnet", {"divide": convnet.divide}, {"divide": 1.0})
     if spec.input[0] != image_shape[0] or spec.input[1] > min(image_shape[1:]):
         raise BadInput(f"its crops {spec.input} cannot be cut from pictures {image_shape}")
     # On no device: a description alone should not take memory.
@@ -76,6 +84,10 @@ def check_sparse(sparse: TrainedSparseNet, image_shape: tuple[int, int, int]) ->
     """Raise `BadInput` unless filters are of the network's shapes."""
     if sparse.spec.input != image_shape:
         raise BadInput(f"its network takes {sparse.spec.input}, its pictures are {image_shape}")
+    own = {"pool_floor": sparse.pool_floor, "tied_decoder": sparse.tied_decoder, "input_norm": sparse.spec.input_norm}
+    _expect_kinds("sparse", own, {"pool_floor": 0.0, "tied_decoder": False, "input_norm": 0})
+    for stage in sparse.spec.stages:
+        _expect_kinds("sparse.stages", asdict(stage), asdict(StageSpec()))
     expected: dict[str, Shape] = {}
     for number, one in enumerate(sides(sparse.spec), start=1):
         stage, period = one.stage, one.stage.period
@@ -83,6 +95,15 @@ def check_sparse(sparse: TrainedSparseNet, image_shape: tuple[int, int, int]) ->
         for part in ("encoder",) if sparse.tied_decoder else ("encoder", "decoder"):
             expected[f"stage{number}.{part}"] = (*banks, stage.maps, stage.size, stage.size, one.seen[0])
     _expect_all(sparse.state, expected, "sparse.")
+
+
+def _expect_kinds(where: str, given: Mapping[str, object], like: Mapping[str, object]) -> None:
+    """Refuse values that are of another type than a sample; whole numbers may stand for others, truths for none."""
+    for name, sample in like.items():
+        kinds = (int, float) if isinstance(sample, float) else (type(sample),)
+        value = given[name]
+        if type(value) not in kinds or (isinstance(value, int | float) and abs(value) > _LARGEST):
+            raise BadInput(f"its {where} has {name} {str(value)[:40]!r}, expected such as {sample!r}")
 
 
 def _expect_all(state: Mapping[str, Tensor], expected: Mapping[str, Shape], prefix: str) -> None:

@@ -34,7 +34,7 @@ def encoder_file(run: str | Path) -> Path:
 
 
 def read_model_file(file: Path) -> Contents:
-    """Description and tensors of a model's file, in the form of `FORMAT_VERSION`.
+    """Description and tensors of a model's file, of whatever version it is; `upgraded` makes them today's.
 
     Raises:
         BadInput: it is no model's file, is damaged, or is newer than this Striate.
@@ -53,11 +53,11 @@ def read_model_file(file: Path) -> Contents:
     except (SafetensorError, ValueError, OSError, RecursionError) as error:
         raise BadInput(f"{file} is no model of Striate's: {error}") from None
     version = description.get("version") if isinstance(description, dict) else None
-    if not isinstance(version, int) or version < 1:
+    if type(version) is not int or version < 1:
         raise BadInput(f"{file} is no model of Striate's: its header names no version")
     if version > FORMAT_VERSION:
         raise BadInput(newer(file, version, description.get("striate")))
-    return upgraded(description, tensors)
+    return description, tensors
 
 
 def upgraded(description: dict[str, Any], tensors: dict[str, Tensor]) -> Contents:

@@ -74,7 +74,7 @@ class ConfusionsPage:
         def work(screen: Screen) -> Confusions:
             return find_confusions(begun.result, subject.store.labels, screen)
 
-        return subject.jobs.start("confusions", "training a classifier, five times on four fifths", work, begun)
+        return subject.jobs.start("confusions", "training a classifier, five times on four fifths", work, begun, "classifier")
 
     def confusions(self, request: Request) -> Response:
         """The matrix; its cells open their pictures."""

@@ -12,10 +12,12 @@ from typing import Any, Literal
 from striate.app.screen import Screen, Task
 from striate.errors import Interrupted, StriateError
 
-Line = Literal["pictures", "filters", "slow"]
+Line = Literal["pictures", "filters", "classifier", "slow"]
 State = Literal["waiting", "running", "done", "failed"]
 # How long work may take to see that it is to end: a process must not go away under threads that compute.
 _ENDING_S = 20
+# Failed work is begun again no sooner than this.
+_AGAIN_S = 15.0
 
 
 @dataclass
@@ -25,16 +27,20 @@ class Job:
     Attributes:
         name: of the work; asked for again, it is not done again.
         says: what it does, for people.
+        line: which it waits in.
         state: where it is.
         result: of work that is done.
         error: of work that failed.
+        ended: when it did, by the clock of `Jobs`.
     """
 
     name: str
     says: str
+    line: Line = "pictures"
     state: State = "waiting"
     result: Any = None
     error: str = ""
+    ended: float = 0.0
     task: Task | None = None
     total: float | None = None
     finished: threading.Event = field(default_factory=threading.Event)
@@ -46,7 +52,14 @@ class Job:
 
     def told(self) -> dict[str, Any]:
         """For a page."""
-        return {"name": self.name, "says": self.says, "state": self.state, "share": self.share, "error": self.error}
+        return {
+            "name": self.name,
+            "says": self.says,
+            "line": self.line,
+            "state": self.state,
+            "share": self.share,
+            "error": self.error,
+        }
 
 
 class Jobs:
@@ -62,6 +75,7 @@ class Jobs:
         self._lines: dict[Line, threading.Lock] = {
             "pictures": threading.Lock(),
             "filters": threading.Lock(),
+            "classifier": threading.Lock(),
             "slow": threading.Lock(),
         }
         self._jobs: dict[str, Job] = {}
@@ -70,7 +84,7 @@ class Jobs:
     def start(
         self, name: str, says: str, work: Callable[[Screen], Any], after: Job | None = None, line: Line = "pictures"
     ) -> Job:
-        """Begin work unless it was begun before; failed work is begun again.
+        """Begin work unless it was begun before; work that failed is begun again after a while, not at every request.
 
         Args:
             name: of the work.
@@ -81,9 +95,9 @@ class Jobs:
         """
         with self._mutex:
             known = self._jobs.get(name)
-            if known is not None and known.state != "failed":
+            if known is not None and (known.state != "failed" or self._clock() - known.ended < _AGAIN_S):
                 return known
-            job = self._jobs[name] = Job(name, says)
+            job = self._jobs[name] = Job(name, says, line)
         threading.Thread(target=self._do, args=(job, work, after, line), daemon=True, name=name).start()
         return job
 
@@ -119,7 +133,7 @@ class Jobs:
             while not after.finished.wait(0.2) and not self._stop.is_set():
                 pass
             if after.state != "done":
-                job.error, job.state = after.error, "failed"
+                job.error, job.state, job.ended = after.error or "the server ends", "failed", self._clock()
                 job.finished.set()
                 return
         with self._lines[line]:
@@ -134,6 +148,7 @@ class Jobs:
                 # A fault of ours: the page says so, and the server goes on.
                 job.error, job.state = f"{type(error).__name__}: {error}", "failed"
             finally:
+                job.ended = self._clock()
                 job.finished.set()
 
 

@@ -6,17 +6,15 @@ import importlib.util
 import multiprocessing
 import os
 import tempfile
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from striate.app.exploring.jobs import Job
 from striate.app.exploring.subject import Subject
-from striate.app.features import Features
 from striate.app.screen import Screen
+from striate.app.searching import Searcher
 from striate.errors import StriateError
 from striate.files import write_whole
 from striate.measure.embedding import (
@@ -29,13 +27,13 @@ from striate.measure.embedding import (
     tsne,
     umap,
 )
+from striate.measure.retrieval import nearest
 
 METHODS = {"pca": "principal components", "tsne": "t-SNE", "umap": "UMAP"}
 _COMPONENTS = 50
 _CLUSTERS = 20
 # Points whose true neighbours are held against those on the map, and how many of each.
 _JUDGED, _NEIGHBOURS = 256, 10
-_AT_ONCE = 1024
 _LOOK_EVERY_S = 0.3
 # Niceness of what takes minutes: whoever looks at pages comes first.
 _NICE = 10
@@ -46,7 +44,7 @@ class Ground:
     """What every map of a collection starts from.
 
     Attributes:
-        rows: principal components of the features, float32 (n, 50).
+        rows: principal components of the directions of features, float32 (n, 50).
         clusters: k-means of those, uint8 (n,), the largest is 0.
         asked: positions of points that maps are judged at.
         true: their nearest others by cosine of the features, (asked, 10).
@@ -75,7 +73,7 @@ class Map:
 
 def ground(subject: Subject) -> Job:
     """Components, clusters and true neighbours, after the features."""
-    begun = subject.features()
+    begun = subject.searcher()
 
     def work(screen: Screen) -> Ground:
         return _ground(begun.result, screen)
@@ -83,15 +81,16 @@ def ground(subject: Subject) -> Job:
     return subject.jobs.start("map", "finding principal components", work, begun)
 
 
-def _ground(features: Features, screen: Screen) -> Ground:
+def _ground(searcher: Searcher, screen: Screen) -> Ground:
+    features = searcher.features
     stem = features.path.with_suffix("")
     file = stem.with_name(stem.name + ".components.npz")
     kept = _kept_ground(file, len(features))
     if kept is None:
-        components = find_components(features.take(sample_positions(len(features))), _COMPONENTS)
+        components = find_components(_directions(features.take(sample_positions(len(features)))), _COMPONENTS)
         parts = []
         with screen.progress("components", len(features), "pictures") as task:
-            for part in project(components, features.rows, len(features)):
+            for part in project(components, lambda start, stop: _directions(features.rows(start, stop)), len(features)):
                 parts.append(part)
                 task.advance(len(part))
         rows = np.concatenate(parts)
@@ -100,10 +99,15 @@ def _ground(features: Features, screen: Screen) -> Ground:
             "rows": rows,
             "clusters": clusters(rows, _CLUSTERS).astype(np.uint8),
             "asked": asked,
-            "true": _true(features, asked),
+            "true": _true(searcher, asked),
         }
-        _keep(file, lambda temporary: np.savez(temporary.open("wb"), **kept))  # type: ignore[arg-type]
+        write_whole(file, lambda temporary: _save_all(temporary, kept))
     return Ground(kept["rows"], kept["clusters"], kept["asked"], kept["true"], stem)
+
+
+def _directions(rows: np.ndarray) -> np.ndarray:
+    """Rows of length one: likeness is the cosine everywhere on these pages."""
+    return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
 
 
 def _kept_ground(file: Path, count: int) -> dict[str, np.ndarray] | None:
@@ -115,15 +119,14 @@ def _kept_ground(file: Path, count: int) -> dict[str, np.ndarray] | None:
     return kept if len(kept["rows"]) == count else None
 
 
-def _true(features: Features, asked: np.ndarray) -> np.ndarray:
+def _true(searcher: Searcher, asked: np.ndarray) -> np.ndarray:
     """Nearest others of some pictures by cosine, (asked, 10)."""
-    queries = torch.nn.functional.normalize(torch.from_numpy(features.take(asked)), dim=1)
-    cosines = torch.empty(len(asked), len(features))
-    for start in range(0, len(features), _AT_ONCE):
-        rows = torch.nn.functional.normalize(torch.from_numpy(features.rows(start, start + _AT_ONCE)), dim=1)
-        cosines[:, start : start + len(rows)] = queries @ rows.t()
-    cosines[torch.arange(len(asked)), torch.from_numpy(asked)] = -torch.inf
-    return cosines.topk(min(_NEIGHBOURS, len(features) - 1), dim=1).indices.numpy()
+    k = min(_NEIGHBOURS, len(searcher.store) - 1)
+    found = nearest(searcher.features.take(asked), searcher.rows, k + 1, "cosine", norms=searcher.norms).positions
+    # A picture is among its own nearest, but for copies of it.
+    others = found != asked[:, None]
+    others[others.all(axis=1), -1] = False
+    return found[others].reshape(len(asked), k)
 
 
 def map_of(subject: Subject, method: str) -> Job:
@@ -162,7 +165,7 @@ def _drawn(found: Ground, method: str, screen: Screen) -> np.ndarray:
                     error.read_text() if error.exists() else f"drawing {METHODS[method]} failed: is memory short?"
                 )
         made = _two(kept)
-        _keep(file, lambda temporary: _save(temporary, made))
+        write_whole(file, lambda temporary: _save(temporary, made))
         return made
     return kept
 
@@ -182,6 +185,11 @@ def _save(file: Path, points: np.ndarray) -> None:
         np.save(opened, points)
 
 
+def _save_all(file: Path, arrays: dict[str, np.ndarray]) -> None:
+    with file.open("wb") as opened:
+        np.savez(opened, allow_pickle=False, **arrays)
+
+
 def _two(points: np.ndarray) -> np.ndarray:
     """As float32 (n, 2), also of features with a single direction."""
     flat = np.zeros((len(points), 2), np.float32)
@@ -195,10 +203,6 @@ def _kept_points(file: Path, count: int) -> np.ndarray | None:
     except (OSError, ValueError):
         return None
     return points if points.shape == (count, 2) and points.dtype == np.float32 else None
-
-
-def _keep(file: Path, write: Callable[[Path], object]) -> None:
-    write_whole(file, write)
 
 
 def methods() -> dict[str, str]:

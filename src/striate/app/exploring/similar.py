@@ -16,6 +16,7 @@ from starlette.routing import Route
 
 from striate.app.exploring.answered import body_of, whole_number, whole_numbers
 from striate.app.exploring.subject import Subject
+from striate.app.searching import Found
 from striate.app.web.pictures import data_address, data_uri
 from striate.app.web.server import page
 from striate.errors import BadInput
@@ -54,11 +55,11 @@ class SimilarPage:
         at = whole_numbers(request.query_params.get("at", ""), "picture", _MOST_EXAMPLES)
         values: dict[str, Any] = {"examples": self._examples(at, given), "found": None, "job": None, "why": "", "some": []}
         try:
-            job = subject.features()
+            job = subject.searcher()
             if job.state != "done":
                 values["job"] = job.told()
             elif values["examples"]:
-                values["found"] = self._shown(*self._search(at, given, _SHOWN))
+                values["found"] = self._shown(self._search(at, given, _SHOWN))
         except BadInput as error:
             values["why"] = str(error)
         if not values["examples"] and subject.has_store:
@@ -88,11 +89,11 @@ class SimilarPage:
     def _one(self, position: int) -> dict[str, Any]:
         return {**self._subject.about(position), "image": data_uri(self._subject.store, position)}
 
-    def _shown(self, positions: np.ndarray, scores: np.ndarray) -> list[dict[str, Any]]:
-        return [{**self._one(int(position)), "score": float(score)} for position, score in zip(positions, scores, strict=True)]
+    def _shown(self, found: Found) -> list[dict[str, Any]]:
+        pairs = zip(found.positions.tolist(), found.scores.tolist(), strict=True)
+        return [{**self._one(position), "score": score} for position, score in pairs]
 
-    def _search(self, at: list[int], given: list[str], k: int) -> tuple[np.ndarray, np.ndarray]:
-        """The nearest to the mean of the examples' directions, themselves left out."""
+    def _search(self, at: list[int], given: list[str], k: int) -> Found:
         pictures = [self._picture(token) for token in given]
         return self._subject.nearest(at, np.stack(pictures) if pictures else None, k)
 
@@ -102,11 +103,12 @@ class SimilarPage:
         position = whole_number(asked.get("at"), "picture")
         count = min(whole_number(asked.get("count", "12"), "count"), 100)
         about = self._subject.about(position)
-        job = self._subject.features()
+        job = self._subject.searcher()
         if job.state != "done":
             return JSONResponse({"job": job.told()})
-        positions, scores = self._subject.nearest([position], None, count)
-        found = [{**self._subject.about(int(p)), "score": round(float(s), 4)} for p, s in zip(positions, scores, strict=True)]
+        near = self._subject.nearest([position], None, count)
+        pairs = zip(near.positions.tolist(), near.scores.tolist(), strict=True)
+        found = [{**self._subject.about(at), "score": round(score, 4)} for at, score in pairs]
         return JSONResponse({"of": about, "found": found})
 
     async def give(self, request: Request) -> Response:

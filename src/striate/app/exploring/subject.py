@@ -16,6 +16,7 @@ from striate.app.exploring.layers import Layer, layers_of
 from striate.app.features import Features, default_layer, kept_features
 from striate.app.load import TrainedModel, encoder_file, load_model
 from striate.app.screen import Screen
+from striate.app.searching import Found, Searcher
 from striate.errors import BadInput
 from striate.images import ImageStore
 from striate.images.aside import aside_reasons
@@ -244,25 +245,41 @@ class Subject:
 
         return self.jobs.start(f"features/{name}", f"encoding {len(self.store):,} pictures ({name})", work)
 
-    def nearest(self, at: list[int], pictures: np.ndarray | None, k: int) -> tuple[np.ndarray, np.ndarray]:
+    def searcher(self) -> Job:
+        """Search among those features, ready to answer."""
+        begun = self.features()
+
+        def work(screen: Screen) -> Searcher:
+            made = Searcher(self.store, begun.result)
+            # Before somebody waits for an answer.
+            screen.check()
+            _ = made.norms
+            return made
+
+        return self.jobs.start("search", "making search ready", work, begun)
+
+    def nearest(self, at: list[int], pictures: np.ndarray | None, k: int) -> Found:
         """The collection's pictures nearest to the mean direction of examples, these left out, and their cosines.
 
         Args:
             at: positions of examples in the collection.
             pictures: examples from elsewhere, uint8 (m, c, h, w), or None.
-            k: how many to find.
+            k: how many to find; fewer where there are fewer.
 
         Raises:
-            BadInput: features are not ready.
+            BadInput: search is not ready, or there are no such positions.
         """
-        job = self.features()
+        job = self.searcher()
         if job.state != "done":
             raise BadInput(f"not ready yet: {job.says}")
-        features: Features = job.result
-        rows = [features.take(np.array(at))] if at else []
-        if pictures is not None:
-            rows.append(self.encoder.encode(pictures, [self.layer])[self.layer].numpy())
-        return nearest_to(np.concatenate(rows), features, np.array(at, dtype=np.int64), k)
+        searcher: Searcher = job.result
+        k = min(k, len(self.store))
+        if pictures is None:
+            return searcher.by_positions(at, k)
+        examples = [searcher.encoded(pictures, self.encoder)]
+        if at:
+            examples.append(searcher.features.take(np.array(at)))
+        return searcher.by_query(searcher.query(np.concatenate(examples)), k, without=np.array(at, dtype=np.int64))
 
     def fits(self, layer: Layer) -> Job:
         """Which of a layer's filters are edges, points, noise."""
@@ -310,20 +327,6 @@ class Subject:
                 yield start, features.rows(start, stop)
             else:
                 yield start, self.encoder.encode(self.store[start:stop], [layer.name])[layer.name].numpy()
-
-
-def nearest_to(examples: np.ndarray, features: Features, without: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-    """Positions and cosines of the rows nearest to the examples' mean direction, best first."""
-    unit = examples / np.maximum(np.linalg.norm(examples, axis=1, keepdims=True), 1e-12)
-    asked = unit.mean(axis=0)
-    asked /= max(float(np.linalg.norm(asked)), 1e-12)
-    scores = np.empty(len(features), np.float32)
-    for start in range(0, len(features), _AT_ONCE):
-        rows = features.rows(start, start + _AT_ONCE)
-        scores[start : start + len(rows)] = rows @ asked / np.maximum(np.linalg.norm(rows, axis=1), 1e-12)
-    scores[without] = -np.inf
-    order = np.argsort(-scores, kind="stable")[: min(k, len(scores) - len(np.unique(without)))]
-    return order, scores[order]
 
 
 def _sized(shape: tuple[int, int, int]) -> str:

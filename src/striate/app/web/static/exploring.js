@@ -51,7 +51,7 @@ const striate = (() => {
   }
 
   function show(place, job, jobs) {
-    const now = job.state === "waiting" ? jobs.find((one) => one.state === "running") || job : job;
+    const now = job.state === "waiting" ? jobs.find((one) => one.state === "running" && one.line === job.line) || job : job;
     place.querySelector(".says").textContent = job.state === "failed" ? job.error : now.says;
     place.classList.toggle("failed", job.state === "failed");
     const bar = place.querySelector("progress");

@@ -1,5 +1,6 @@
 """Search: the nearest of many rows to a query, exactly; the nearest of many short codes."""
 
+from striate.measure.retrieval.hamming import Codes as Codes
 from striate.measure.retrieval.metrics import METRICS as METRICS
 from striate.measure.retrieval.metrics import Metric as Metric
 from striate.measure.retrieval.metrics import metric_named as metric_named

@@ -15,3 +15,12 @@ def wilson(successes: int, trials: int, z: float = _Z95) -> tuple[float, float]:
     centre = (share + z2 / (2 * trials)) / (1 + z2 / trials)
     half = z / (1 + z2 / trials) * math.sqrt(share * (1 - share) / trials + z2 / (4 * trials * trials))
     return max(0.0, centre - half), min(1.0, centre + half)
+
+
+def clopper_pearson_upper(successes: int, trials: int, sure: float = 0.95) -> float:
+    """A share's upper bound that is too low at most 1 - sure of the time, exactly (Clopper and Pearson 1934)."""
+    from scipy.stats import beta
+
+    if successes >= trials:
+        return 1.0
+    return float(beta.ppf(sure, successes + 1, trials - successes))

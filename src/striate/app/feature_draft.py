@@ -2,9 +2,10 @@
 
     .NAME.rows    the file's head, if its format has one, and the rows so far
     .NAME.state   what the rows are of (as the file will say of itself), and how many are safe on disk
+    .NAME.groups  Parquet in the making: row groups made of the rows so far
 
 Numpy's and safetensors' files are a head and rows, so the draft becomes the file by renaming. Parquet cannot be added to once
-its writer is gone: its file is written from the rows at the end.
+its writer is gone: after a kill its file is made anew from the rows, which cost far more than that.
 """
 
 from __future__ import annotations
@@ -14,8 +15,8 @@ import io
 import json
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
+from collections.abc import Callable, Iterable
+from contextlib import nullcontext, suppress
 from itertools import islice
 from pathlib import Path
 from types import TracebackType
@@ -29,9 +30,11 @@ from striate.app.feature_files import ABOUT, about_file, keys_file, parquet_sche
 from striate.errors import BadInput
 from striate.files import full_disk, is_full_disk, write_whole
 
-# A row group of Parquet; also the most rows that are read at once.
-_GROUP_BYTES = 16 << 20
 SAVE_EVERY_S = 5.0
+# Bytes that wait for the disk: what is left at the end is waited for.
+_SAVE_EVERY_BYTES = 64 << 20
+# A row group of Parquet: the least that readers take at once.
+_GROUP_BYTES, _GROUP_ROWS = 16 << 20, 1 << 16
 
 
 class Draft:
@@ -70,17 +73,19 @@ class Draft:
         found = self._found()
         self._file.write(self._head)
         self.keep(found)
-        self._saved_at = time.monotonic()
+        self._saved, self._saved_at = found, time.monotonic()
+        self._groups = RowGroups(out, about, self._rows, keys) if out.suffix == ".parquet" else None
 
     def __enter__(self) -> Draft:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        if isinstance(error, OSError) and is_full_disk(error):
-            with suppress(OSError):
-                self._file.close()
+        with suppress(OSError) if error is not None else nullcontext():
+            self._file.close()
+        if self._groups is not None:
+            self._groups.close()
+        if isinstance(error, Exception) and is_full_disk(error):
             raise full_disk(self._out) from None
-        self._file.close()
 
     def _found(self) -> int:
         """Rows of the same kind that an earlier process left, as far as they are known to be whole."""
@@ -102,9 +107,12 @@ class Draft:
         """Add rows (n, dim), which become the file's dtype."""
         self._file.write(np.ascontiguousarray(block, dtype=self._about["dtype"]).data)
         self.done += len(block)
-        if time.monotonic() - self._saved_at >= self._save_every_s:
+        if self._groups is not None:
+            self._file.flush()
+            self._groups.follow(self.done)
+        many = (self.done - self._saved) * self._row_bytes >= _SAVE_EVERY_BYTES
+        if many or time.monotonic() - self._saved_at >= self._save_every_s:
             self.save()
-            self._saved_at = time.monotonic()
 
     def save(self) -> None:
         """Make the rows so far safe: what comes after them may be lost to a kill."""
@@ -112,13 +120,15 @@ class Draft:
         os.fsync(self._file.fileno())
         state = json.dumps({"about": self._about, "rows": self.done})
         write_whole(self._state, lambda temporary: temporary.write_text(state))
+        if self._groups is not None:
+            self._groups.sync()
+        self._saved, self._saved_at = self.done, time.monotonic()
 
     def finish(self) -> None:
         """Turn the draft into the file."""
         assert self.done == self._about["count"], "rows are missing"
-        if self._out.suffix == ".parquet":
-            self._file.flush()
-            write_whole(self._out, self._write_parquet)
+        if self._groups is not None:
+            self._groups.finish(self.done)
             self._rows.unlink()
         else:
             if self._out.suffix == ".safetensors":
@@ -131,21 +141,59 @@ class Draft:
             self._rows.rename(self._out)
         self._state.unlink(missing_ok=True)
 
-    def _write_parquet(self, temporary: Path) -> None:
-        schema, dim, keys = parquet_schema(int(self._about["dim"]), self._about), int(self._about["dim"]), iter(self._keys())
-        settings = {"compression": "none", "use_dictionary": False, "write_statistics": False}
-        with pq.ParquetWriter(temporary, schema, **settings) as writer:
-            for rows in self._blocks(max(1, _GROUP_BYTES // self._row_bytes)):
-                embedding = pa.FixedSizeListArray.from_arrays(pa.array(rows.reshape(-1)), type=schema.field("embedding").type)
-                writer.write_table(pa.table([pa.array(islice(keys, len(rows)), pa.string()), embedding], schema=schema))
-                assert embedding.type.list_size == dim
 
-    def _blocks(self, size: int) -> Iterator[np.ndarray]:
-        dim = int(self._about["dim"])
-        for start in range(0, self.done, size):
-            count = min(size, self.done - start)
-            offset = len(self._head) + start * self._row_bytes
-            yield np.fromfile(self._rows, self._about["dtype"], count * dim, offset=offset).reshape(count, dim)
+class RowGroups:
+    """A Parquet file that follows the rows of a draft, a row group behind.
+
+    Args:
+        out: what it becomes at the end.
+        about: what it says of itself.
+        rows: the draft's rows, float32, flushed.
+        keys: gives one a row, in order.
+    """
+
+    def __init__(self, out: Path, about: dict[str, Any], rows: Path, keys: Callable[[], Iterable[str]]) -> None:
+        self._out, self._rows, self._dim = out, rows, int(about["dim"])
+        self._keys = iter(keys())
+        self._file = out.with_name(f".{out.name}.groups")
+        self._schema = parquet_schema(self._dim, about)
+        self._size = max(1, min(_GROUP_ROWS, _GROUP_BYTES // (4 * self._dim)))
+        # Neither would make activities smaller by a tenth.
+        self._writer = pq.ParquetWriter(
+            self._file, self._schema, compression="none", use_dictionary=False, write_statistics=False
+        )
+        self._done = 0
+
+    def follow(self, rows: int) -> None:
+        """Make row groups of the draft's rows as far as they are full."""
+        while rows - self._done >= self._size:
+            self._add(self._size)
+
+    def _add(self, count: int) -> None:
+        values = np.fromfile(self._rows, np.float32, count * self._dim, offset=4 * self._done * self._dim)
+        embedding = pa.FixedSizeListArray.from_arrays(pa.array(values), type=self._schema.field("embedding").type)
+        keys = pa.array(islice(self._keys, count), pa.string())
+        self._writer.write_table(pa.table([keys, embedding], schema=self._schema))
+        self._done += count
+
+    def sync(self) -> None:
+        """Have what is there written to the disk, so that less is left to wait for at the end."""
+        with self._file.open("rb") as file:
+            os.fsync(file.fileno())
+
+    def finish(self, rows: int) -> None:
+        """Add what is left, and become the file."""
+        self.follow(rows)
+        if rows > self._done:
+            self._add(rows - self._done)
+        self._writer.close()
+        write_whole(self._out, self._file.rename)
+
+    def close(self) -> None:
+        """Leave off, if it is not finished; what is there serves nobody."""
+        with suppress(OSError):
+            self._writer.close()
+        self._file.unlink(missing_ok=True)
 
 
 def _head(suffix: str, about: dict[str, Any], keys: Callable[[], Iterable[str]]) -> bytes:

@@ -26,7 +26,7 @@ from striate.models.encoder import Encoder
 __all__ = ["Features", "default_layer", "encode_store", "encoder_of", "features_of", "kept_features", "read_features"]
 
 # Pictures and features of a block, as float32: products of some hundred rows, arrays that caches hold or nearly.
-_BLOCK_BYTES = 8 << 20
+_BLOCK_BYTES = 16 << 20
 
 
 @dataclass(frozen=True)

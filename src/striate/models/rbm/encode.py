@@ -15,8 +15,8 @@ from striate.errors import BadInput
 from striate.models.encoder import Images, RowMaker, RowsEncoder, check_layers, check_shape
 from striate.models.rbm.rbm import RBM
 
-# Patches taken at once by the patch encoder, whatever the picture's size.
-_PATCHES = 1 << 16
+# Patches taken at once by the patch encoder, whatever the picture's size: 64 MB of a thousand units' activities.
+_PATCHES = 1 << 14
 # Levels are taken less this before a folded product, so that float32 loses nothing to a large common term.
 _MIDDLE = 127.5
 

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from striate.app.load import Parts, TrainedModel, load_model, save_model
 from striate.draws import Draws, generator
@@ -149,13 +148,3 @@ VARIANTS: dict[str, Callable[[], Small]] = {
     "tiled": lambda: sparse("tiled", (3, 13, 15)),
     "tied": lambda: sparse("tied", (3, 13, 15)),
 }
-
-
-def float64(module: torch.nn.Module, levels: np.ndarray) -> tuple[torch.Tensor, ...]:
-    """What a module of plain operations gives in float64: what float32 rounds from."""
-    before = torch.Tensor.float
-    torch.Tensor.float = torch.Tensor.double  # type: ignore[method-assign,assignment]
-    try:
-        return module.double()(torch.from_numpy(levels))
-    finally:
-        torch.Tensor.float = before  # type: ignore[method-assign]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,10 +16,10 @@ import yaml
 
 import striate as package
 from small_models import KINDS, pictures
-from striate.app.exporting.checking import difference
+from striate.app.exporting.checking import Check, difference, insist
 from striate.app.exporting.formats import FORMATS, export_model
-from striate.app.exporting.program import open_program
-from striate.app.exporting.trained import trained
+from striate.app.exporting.program import open_program, write_program
+from striate.app.exporting.trained import Trained, trained
 from striate.errors import BadInput, StriateError
 from striate.images import ArraySource, import_images
 from training import striate
@@ -100,12 +101,30 @@ def test_a_program_carries_the_same_notes(models: Path, tmp_path: Path) -> None:
     assert json.loads(notes["striate.json"])["layers"] == {"hidden2": 9}
 
 
-def test_what_differs_too_much_is_not_written(models: Path, tmp_path: Path) -> None:
-    # No float32 runtime agrees with another to a part in 10^9 on whitened patches.
-    for form, name in (("onnx", "m.onnx"), ("program", "m.pt2")):
-        with pytest.raises(StriateError, match="nothing was written; --tolerance allows more"):
-            export_model(trained(models / "patches-contrast"), tmp_path / name, form, tolerance=1e-12)
+@pytest.mark.parametrize(("change", "refused"), [(1.0, False), (1.001, True), (float("nan"), True)])
+def test_what_says_something_else_than_the_run_is_not_written(
+    change: float, refused: bool, models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # As a faulty exporter would: one weight of the top layer is a thousandth too large.
+    def faulty(subject: Trained, file: Path) -> None:
+        other = trained(models / "net", subject.layers)
+        other.model.parts.net.weights[1][0, 0] *= change  # type: ignore[union-attr]
+        write_program(other, file)
+
+    monkeypatch.setitem(FORMATS, "program", replace(FORMATS["program"], write=faulty))
+    if not refused:
+        export_model(trained(models / "net", ["hidden2"]), tmp_path / "m.pt2", "program")
+        return
+    with pytest.raises(StriateError, match=r"hidden2 differs by up to .* of its size, 1e-04 are allowed: nothing was written"):
+        export_model(trained(models / "net", ["hidden2"]), tmp_path / "m.pt2", "program")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_run_s_own_rounding_is_no_fault_of_what_was_written() -> None:
+    found = Check({"hidden1": 3e-4}, {"hidden1": 1e-4}, 64, "pictures")
+    insist(found, 1e-4, "onnx", Path("run"))
+    with pytest.raises(StriateError, match="2e-04 are allowed"):
+        insist(replace(found, rounding={"hidden1": 5e-5}), 1e-4, "onnx", Path("run"))
 
 
 def test_the_difference_is_relative_to_a_feature_or_to_its_layer() -> None:

@@ -9,7 +9,6 @@ import torch
 from safetensors.torch import load_file
 
 import striate as package
-from small_models import float64
 from striate.app.exporting.modules import module_of
 from striate.app.load import load_model
 from striate.app.model_files import FORMAT_VERSION
@@ -30,7 +29,7 @@ def test_features_come_out_as_stored(name: str) -> None:
     pictures = stored.pop("pictures").numpy()
     encoder = package.load(STORED / name)
     assert set(encoder.layers) == set(stored)
-    exact = float64(module_of(load_model(STORED / name), encoder, encoder.layers), pictures)
+    exact = module_of(load_model(STORED / name), encoder, encoder.layers).double()(torch.from_numpy(pictures))
     found = encoder.encode(pictures, encoder.layers)
     for layer, truth in zip(encoder.layers, exact):
         rounding = float((found[layer] - truth).abs().max()) + float(truth.abs().max()) * 2**-23

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from small_models import KINDS, VARIANTS, Small, binary, convnet, float64, net, pictures, sparse
+from small_models import KINDS, VARIANTS, Small, binary, convnet, net, pictures, sparse
 from striate.app.exporting.modules import module_of
 from striate.errors import BadInput
 from striate.models.convnet.layers import Dropout, Window
@@ -26,7 +26,7 @@ def test_a_module_is_its_encoder_but_for_rounding(kind: str, tmp_path: Path) -> 
     wanted = encoder.encode(levels, encoder.layers)
     module = module_of(model, encoder, encoder.layers)
     found = module(torch.from_numpy(levels))
-    exact = float64(module_of(model, encoder, encoder.layers), levels)
+    exact = module_of(model, encoder, encoder.layers).double()(torch.from_numpy(levels))
     for layer, one, truth in zip(encoder.layers, found, exact):
         assert one.dtype == torch.float32 and one.shape == wanted[layer].shape
         size = float(truth.abs().max())

@@ -24,7 +24,7 @@ Steps = Sequence[tuple[str, nn.Module]]
 
 
 class FeatureModule(nn.Module):
-    """A trained model as a function of pictures alone.
+    """A trained model as a function of pictures alone; in float64 after `.double()`.
 
     Args:
         first: pictures uint8 (n, c, h, w) to what the layer `pixels` is.
@@ -52,7 +52,7 @@ class FeatureModule(nn.Module):
         return {name: tuple(found[self._names.index(name)].shape[1:]) for name in self.layers}
 
     def forward(self, pictures: Tensor) -> tuple[Tensor, ...]:
-        """Features float32 (n, dim) of each layer asked for, in that order."""
+        """Features (n, dim) of each layer asked for, in that order."""
         found = self._all(pictures)
         return tuple(found[self._names.index(name)].flatten(1) for name in self.layers)
 
@@ -78,7 +78,7 @@ class Rows(nn.Module):
 
     def forward(self, pictures: Tensor) -> Tensor:
         """(x - mean) M, each picture's contrast normalised first where that was asked for."""
-        rows = pictures.flatten(1).float()
+        rows = pictures.flatten(1).to(self.mean.dtype)
         if self.contrast:
             rows = normalise_contrast(rows)
         centred = rows - self.mean

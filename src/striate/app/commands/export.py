@@ -140,7 +140,7 @@ def _show_model(result: dict[str, Any], screen: Screen) -> None:
     screen.say(f"{result['out']}: {form}, {result['bytes'] / 1e6:.1f} MB; uint8 pictures (n, {shape}) to {layers}")
     screen.say(
         f"checked on {checked['pictures']} {checked['of']}: the largest relative difference from the run is "
-        f"{checked['largest_relative_difference']:.1e}"
+        f"{checked['largest_relative_difference']:.1e} (its own rounding: {checked['rounding_of_the_run']:.1e})"
     )
     screen.say(f'next: python -c "{_first_use(result)}"')
 

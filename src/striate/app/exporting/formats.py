@@ -135,5 +135,6 @@ def _result(subject: Trained, out: Path, form: str, found: Check) -> dict[str, A
             "of": found.origin,
             "largest_relative_difference": found.largest,
             "layers": dict(found.differences),
+            "rounding_of_the_run": max(found.rounding.values()),
         },
     }

@@ -34,7 +34,7 @@ class Crop(nn.Module):
 
     def forward(self, pictures: Tensor) -> Tensor:
         """uint8 (n, c, h, w) to (n, c, crop, crop)."""
-        return (self._cut(pictures).float() - self.mean) / self.divide
+        return (self._cut(pictures).to(self.mean.dtype) - self.mean) / self.divide
 
 
 class NetLayer(nn.Module):

@@ -17,11 +17,17 @@ _MIDDLE = 127.5
 
 
 class Levels(nn.Module):
-    """Pictures as levels less the middle one, float32 (n, c, h, w)."""
+    """Pictures as levels less the middle one, (n, c, h, w)."""
+
+    middle: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("middle", torch.tensor(_MIDDLE))
 
     def forward(self, pictures: Tensor) -> Tensor:
         """-127.5 to 127.5."""
-        return pictures.float() - _MIDDLE
+        return pictures.to(self.middle.dtype) - self.middle
 
 
 class PatchLayer(nn.Module):

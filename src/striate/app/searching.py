@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +16,9 @@ from striate.measure.retrieval import Nearest, Rows, metric_named, nearest, row_
 from striate.models.encoder import Encoder, check_layers
 
 _COLUMN_ROWS = 4096
+
+Engine = Callable[[np.ndarray, int], Nearest]
+"""Queries (q, dim) and k to what is nearest; a quick one may miss some."""
 
 
 @dataclass(frozen=True)
@@ -37,19 +41,21 @@ class Searcher:
         store: the pictures.
         features: of them, one layer's.
         metric: `cosine`, `l2` or `dot`.
+        engine: what finds the nearest rows; by default exact search among all.
 
     Raises:
         BadInput: the features are of another store, or there is no such metric.
     """
 
-    def __init__(self, store: ImageStore, features: Features, metric: str = "cosine") -> None:
+    def __init__(self, store: ImageStore, features: Features, metric: str = "cosine", engine: Engine | None = None) -> None:
         if features.about.get("store") != store.digest:
             raise BadInput(
                 f"{features.path} holds features of {len(features):,} pictures of another store than {store.path} "
                 f"({len(store):,} pictures), or it has changed since: encode it again"
             )
         self.store, self.features, self.metric = store, features, metric_named(metric).name
-        self.rows: Rows = features.array if features.array is not None else _ReadRows(features)
+        self.rows = rows_of(features)
+        self._engine = engine or self._exact
 
     def by_positions(self, positions: np.ndarray | list[int], k: int) -> Found:
         """The pictures nearest to some of the store, these left out.
@@ -116,7 +122,7 @@ class Searcher:
         self.check_k(k)
         left_out = np.unique(without) if without is not None else np.empty(0, np.int64)
         asked = min(k + len(left_out), len(self.store))
-        return _without(self._nearest(query[None], asked), left_out, k)
+        return _without(self._engine(query[None], asked), left_out, k)
 
     def check_k(self, k: int) -> None:
         """Raise `BadInput` unless there are as many pictures."""
@@ -125,7 +131,7 @@ class Searcher:
                 f"{k} pictures asked for, {self.store.path} has {len(self.store):,}: expected 1 to {len(self.store):,}"
             )
 
-    def _nearest(self, queries: np.ndarray, k: int) -> Nearest:
+    def _exact(self, queries: np.ndarray, k: int) -> Nearest:
         return nearest(queries, self.rows, k, self.metric, norms=self.norms)
 
     @functools.cached_property
@@ -138,6 +144,11 @@ class Searcher:
             return self.features.array[:, unit]
         starts = range(0, len(self.features), _COLUMN_ROWS)
         return np.concatenate([self.features.rows(start, start + _COLUMN_ROWS)[:, unit] for start in starts])
+
+
+def rows_of(features: Features) -> Rows:
+    """Features as rows to search: the memory map, or what reads the file range by range."""
+    return features.array if features.array is not None else _ReadRows(features)
 
 
 class _ReadRows:

@@ -53,6 +53,12 @@ class Nearest:
     positions: np.ndarray
     scores: np.ndarray
 
+    @classmethod
+    def of(cls, best: Best, rule: Metric) -> Nearest:
+        """The best of all rows, in a metric's own terms."""
+        found = best.positions >= 0
+        return cls(best.positions, np.where(found, rule.shown(np.where(found, best.likeness, 0)), np.nan))
+
 
 def nearest(
     queries: np.ndarray,
@@ -95,8 +101,7 @@ def nearest(
         _judge(exact, block, row, query, start, best, rule)
         progress(len(block))
         start += len(block)
-    found = best.positions >= 0
-    return Nearest(best.positions, np.where(found, rule.shown(np.where(found, best.likeness, 0)), np.nan))
+    return Nearest.of(best, rule)
 
 
 def row_norms(rows: Rows) -> np.ndarray:
@@ -125,13 +130,13 @@ class _Unlocked:
         self.__array_interface__ = {**array.__array_interface__, "data": (array.ctypes.data, False)}
 
 
-def _checked(queries: np.ndarray, rows: Rows, k: int, rule: Metric) -> np.ndarray:
+def as_query(queries: np.ndarray, rule: Metric) -> np.ndarray:
+    """Queries (q, d) as a metric takes them, float64.
+
+    Raises:
+        BadInput: one is not finite, or zero where directions are compared.
+    """
     exact = np.asarray(queries, dtype=np.float64)
-    width = rows[0:1].shape[1] if len(rows) else 0
-    if exact.ndim != 2 or exact.shape[1] != width:
-        raise BadInput(f"queries of shape {exact.shape} for rows of width {width}: they must agree")
-    if not 1 <= k <= len(rows):
-        raise BadInput(f"k = {k} of {len(rows):,} rows: expected 1 to {len(rows):,}")
     if not np.isfinite(exact).all():
         raise BadInput("a query holds numbers that are not finite: nothing is near it")
     if rule.unit_queries:
@@ -139,6 +144,16 @@ def _checked(queries: np.ndarray, rows: Rows, k: int, rule: Metric) -> np.ndarra
         if not norms.all():
             raise BadInput("a query of zeros points nowhere: by direction nothing is near it, `l2` compares distances")
         exact = exact / norms
+    return exact
+
+
+def _checked(queries: np.ndarray, rows: Rows, k: int, rule: Metric) -> np.ndarray:
+    exact = as_query(queries, rule)
+    width = rows[0:1].shape[1] if len(rows) else 0
+    if exact.ndim != 2 or exact.shape[1] != width:
+        raise BadInput(f"queries of shape {exact.shape} for rows of width {width}: they must agree")
+    if not 1 <= k <= len(rows):
+        raise BadInput(f"k = {k} of {len(rows):,} rows: expected 1 to {len(rows):,}")
     return exact
 
 

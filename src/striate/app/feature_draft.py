@@ -1,8 +1,8 @@
 """A features file in the making: rows are added block by block, survive a kill, and become the file at the end.
 
-    .NAME.rows    the file's head, if its format has one, and the rows so far
-    .NAME.state   what the rows are of (as the file will say of itself), and how many are safe on disk
-    .NAME.groups  Parquet in the making: row groups made of the rows so far
+    .NAME.draft/rows        the file's head, if its format has one, and the rows so far
+    .NAME.draft/state.json  what the rows are of (as the file will say of itself), and how many are safe on disk
+    .NAME.draft/groups      Parquet in the making: row groups made of the rows so far
 
 Numpy's and safetensors' files are a head and rows, so the draft becomes the file by renaming. Parquet cannot be added to once
 its writer is gone: after a kill its file is made anew from the rows, which cost far more than that.
@@ -14,6 +14,7 @@ import fcntl
 import io
 import json
 import os
+import shutil
 import time
 from collections.abc import Callable, Iterable
 from contextlib import nullcontext, suppress
@@ -59,9 +60,10 @@ class Draft:
         self._out, self._about, self._keys, self._save_every_s = out, about, keys, save_every_s
         self._row_bytes = int(about["dim"]) * np.dtype(about["dtype"]).itemsize
         self._head = _head(out.suffix, about, keys)
-        self._rows, self._state = (out.with_name(f".{out.name}.{kind}") for kind in ("rows", "state"))
+        self._folder = out.with_name(f".{out.name}.draft")
+        self._rows, self._state = self._folder / "rows", self._folder / "state.json"
         try:
-            out.parent.mkdir(parents=True, exist_ok=True)
+            self._folder.mkdir(parents=True, exist_ok=True)
             self._file = self._rows.open("r+b" if self._rows.exists() else "w+b")
         except OSError as error:
             raise BadInput(f"{out} cannot be written: {error.strerror}") from None
@@ -74,7 +76,7 @@ class Draft:
         self._file.write(self._head)
         self.keep(found)
         self._saved, self._saved_at = found, time.monotonic()
-        self._groups = RowGroups(out, about, self._rows, keys) if out.suffix == ".parquet" else None
+        self._groups = RowGroups(self._folder, about, keys) if out.suffix == ".parquet" else None
 
     def __enter__(self) -> Draft:
         return self
@@ -128,8 +130,7 @@ class Draft:
         """Turn the draft into the file."""
         assert self.done == self._about["count"], "rows are missing"
         if self._groups is not None:
-            self._groups.finish(self.done)
-            self._rows.unlink()
+            self._groups.finish(self.done, self._out)
         else:
             if self._out.suffix == ".safetensors":
                 self._file.writelines(key.encode() for key in self._keys())
@@ -139,23 +140,21 @@ class Draft:
                 write_whole(keys_file(self._out), lambda temporary: write_keys(temporary, self._keys()))
                 write_whole(about_file(self._out), lambda temporary: temporary.write_text(json.dumps(self._about)))
             self._rows.rename(self._out)
-        self._state.unlink(missing_ok=True)
+        shutil.rmtree(self._folder)
 
 
 class RowGroups:
     """A Parquet file that follows the rows of a draft, a row group behind.
 
     Args:
-        out: what it becomes at the end.
-        about: what it says of itself.
-        rows: the draft's rows, float32, flushed.
+        folder: the draft's; its rows are float32, and flushed.
+        about: what the file says of itself.
         keys: gives one a row, in order.
     """
 
-    def __init__(self, out: Path, about: dict[str, Any], rows: Path, keys: Callable[[], Iterable[str]]) -> None:
-        self._out, self._rows, self._dim = out, rows, int(about["dim"])
+    def __init__(self, folder: Path, about: dict[str, Any], keys: Callable[[], Iterable[str]]) -> None:
+        self._rows, self._file, self._dim = folder / "rows", folder / "groups", int(about["dim"])
         self._keys = iter(keys())
-        self._file = out.with_name(f".{out.name}.groups")
         self._schema = parquet_schema(self._dim, about)
         self._size = max(1, min(_GROUP_ROWS, _GROUP_BYTES // (4 * self._dim)))
         # Neither would make activities smaller by a tenth.
@@ -181,13 +180,13 @@ class RowGroups:
         with self._file.open("rb") as file:
             os.fsync(file.fileno())
 
-    def finish(self, rows: int) -> None:
+    def finish(self, rows: int, out: Path) -> None:
         """Add what is left, and become the file."""
         self.follow(rows)
         if rows > self._done:
             self._add(rows - self._done)
         self._writer.close()
-        write_whole(self._out, self._file.rename)
+        write_whole(out, self._file.rename)
 
     def close(self) -> None:
         """Leave off, if it is not finished; what is there serves nobody."""

@@ -157,7 +157,7 @@ def read_features(path: Path) -> Features:
     try:
         about, rows = read(path)
         count, dim = int(about["count"]), int(about["dim"])
-    except (OSError, KeyError, TypeError, ValueError, pa.ArrowException, SafetensorError) as error:
+    except (OSError, EOFError, KeyError, TypeError, ValueError, pa.ArrowException, SafetensorError) as error:
         raise BadInput(
             f"{path} is damaged, or no features file of Striate's ({str(error).splitlines()[0]}): encode again"
         ) from None
@@ -177,7 +177,7 @@ def _about(text: str | bytes) -> dict[str, Any]:
 
 def _parquet(path: Path) -> tuple[dict[str, Any], Rows]:
     opened = pq.ParquetFile(path, memory_map=True)
-    about = _about((opened.schema_arrow.metadata or {})[ABOUT.encode()])
+    about = _about((opened.metadata.metadata or {})[ABOUT.encode()])
     wanted = parquet_schema(int(about["dim"]), None)
     if not opened.schema_arrow.remove_metadata().equals(wanted) or opened.metadata.num_rows != about["count"]:
         raise ValueError(f"{opened.metadata.num_rows} rows of {opened.schema_arrow.names}")

@@ -148,3 +148,10 @@ VARIANTS: dict[str, Callable[[], Small]] = {
     "tiled": lambda: sparse("tiled", (3, 13, 15)),
     "tied": lambda: sparse("tied", (3, 13, 15)),
 }
+
+
+def save_all(root: Path) -> Path:
+    """A folder a kind, with a model's file in it."""
+    for kind, make in KINDS.items():
+        make().save(root / kind, kind)
+    return root

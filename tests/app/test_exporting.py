@@ -15,7 +15,7 @@ import torch
 import yaml
 
 import striate as package
-from small_models import KINDS, pictures
+from small_models import KINDS, pictures, save_all
 from striate.app.exporting.checking import Check, difference, insist
 from striate.app.exporting.formats import FORMATS, export_model
 from striate.app.exporting.program import open_program, write_program
@@ -27,11 +27,7 @@ from training import striate
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder a kind, with a model's file in it."""
-    root = tmp_path_factory.mktemp("models")
-    for kind, make in KINDS.items():
-        make().save(root / kind, kind)
-    return root
+    return save_all(tmp_path_factory.mktemp("models"))
 
 
 @pytest.mark.parametrize("kind", KINDS)

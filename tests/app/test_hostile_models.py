@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 import striate as package
-from small_models import KINDS, pictures
+from small_models import KINDS, pictures, save_all
 from striate.app.load import load_model
 from striate.errors import BadInput
 from training import striate
@@ -23,11 +23,7 @@ from training import striate
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder a kind, with a model's file in it."""
-    root = tmp_path_factory.mktemp("models")
-    for kind, make in KINDS.items():
-        make().save(root / kind, kind)
-    return root
+    return save_all(tmp_path_factory.mktemp("models"))
 
 
 def description_of(file: Path) -> dict[str, Any]:

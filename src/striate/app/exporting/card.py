@@ -111,8 +111,8 @@ def markdown(card: Mapping[str, Any], model_file: str) -> str:
         "---",
         f"# {cell(card['title'])}",
         "",
-        f"Trained with Striate {card['striate']} from the recipe {cell(card['name'])}: {card['parameters']:,} parameters. "
-        f"Licence: {cell(card['licence'])}.",
+        f"Trained from the recipe {cell(card['name'])}: {card['parameters']:,} parameters. Licence: {cell(card['licence'])}. "
+        f"Exported by Striate {card['striate']}.",
         "",
         "![Its filters](filters.png)",
         "",
@@ -183,5 +183,17 @@ def _recipe(training: Mapping[str, Any]) -> list[str]:
     if not training:
         return []
     facts = ", ".join(f"{name} {cell(value)}" for name, value in training.items() if name != "recipe")
-    recipe = json.dumps(training.get("recipe", {}), indent=1, ensure_ascii=False).replace("```", "'''")
-    return ["## Training", "", f"{facts}." if facts else "", "", "```json", recipe, "```"]
+    recipe = training.get("recipe", {})
+    shown = {name: recipe[name] for name in ("preprocess", "model") if name in recipe}
+    text = json.dumps(shown, indent=1, ensure_ascii=False).replace("```", "'''")
+    return [
+        "## Training",
+        "",
+        f"{facts}." if facts else "",
+        "",
+        "```json",
+        text,
+        "```",
+        "",
+        "The whole recipe is in `card.json`.",
+    ]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -42,32 +43,78 @@ def _cache_file() -> Path:
 
 
 def _keys_by_kind() -> dict[str, dict[str, list[str]]]:
+    keys = [key for key in described_keys() if "[" not in key.name]
+    kinds = [kind for key in keys if key.name == "model.kind" for kind in key.values]
+    return {kind: {key.name: list(key.values) for key in keys if kind in (key.kinds or kinds)} for kind in kinds}
+
+
+@dataclass(frozen=True)
+class Key:
+    """One key of a recipe.
+
+    Args:
+        name: dotted; `[]` stands for any place in a list.
+        kinds: of models that have it; empty: a recipe of any.
+        values: what it may be, where that can be listed.
+        type: in words.
+        default: as YAML has it; empty: none.
+        meaning: in a sentence, or nothing where the name says it.
+    """
+
+    name: str
+    kinds: tuple[str, ...]
+    values: tuple[str, ...]
+    type: str
+    default: str
+    meaning: str
+
+
+def described_keys() -> list[Key]:
+    """Every key, from the JSON Schema that editors read."""
     from striate.app.recipe import Recipe
 
     schema = Recipe.model_json_schema()
-    shared = {name: field for name, field in schema["properties"].items() if name != "model"}
-    keys = {key: values for name, field in shared.items() for key, values in _walk(name, field, schema)}
-    kinds = schema["properties"]["model"]["discriminator"]["mapping"]
-    return {
-        kind: {**keys, **dict(_walk("model", {"$ref": group}, schema)), "model.kind": list(kinds)}
-        for kind, group in kinds.items()
-    }
+    fields = schema["properties"]
+    found = [key for name, field in fields.items() if name != "model" for key in _walk(name, field, (), schema)]
+    kinds = fields["model"]["discriminator"]["mapping"]
+    found.append(Key("model.kind", (), tuple(kinds), "word", "rbm", "what is trained: " + ", ".join(kinds)))
+    for kind, group in kinds.items():
+        found += [key for key in _walk("model", {"$ref": group}, (kind,), schema) if key.name != "model.kind"]
+    return found
 
 
-def _walk(key: str, field: dict[str, Any], schema: dict[str, Any]) -> list[tuple[str, list[str]]]:
-    """A field's key and values, or those of the fields in it."""
+def _walk(name: str, field: dict[str, Any], kinds: tuple[str, ...], schema: dict[str, Any]) -> list[Key]:
+    """A field as a key, or the fields in it."""
     options = [_resolve(option, schema) for option in field.get("anyOf", [field])]
-    inner = [(name, one) for option in options for name, one in option.get("properties", {}).items()]
+    inner = [(f"{name}.{sub}", one) for option in options for sub, one in option.get("properties", {}).items()]
+    listed = [_resolve(option["items"], schema) for option in options if "$ref" in option.get("items", {})]
+    inner += [(f"{name}[].{sub}", one) for option in listed for sub, one in option.get("properties", {}).items()]
     if inner:
-        return [found for name, one in inner for found in _walk(f"{key}.{name}", one, schema)]
-    return [(key, [value for option in options for value in _named(option)])]
+        return [key for sub, one in inner for key in _walk(sub, one, kinds, schema)]
+    values = tuple(value for option in options for value in _named(option))
+    types = " or ".join(dict.fromkeys(_type(option) for option in options))
+    default = json.dumps(field["default"]).strip('"') if "default" in field else ""
+    return [Key(name, kinds, values, types, default, field.get("description", ""))]
 
 
 def _resolve(field: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any]:
-    return schema["$defs"][field["$ref"].rpartition("/")[2]] if "$ref" in field else field
+    return dict(schema["$defs"][field["$ref"].rpartition("/")[2]]) if "$ref" in field else field
 
 
 def _named(option: dict[str, Any]) -> list[str]:
     if option.get("type") == "boolean":
         return ["true", "false"]
     return [str(value) for value in option.get("enum", [option["const"]] if "const" in option else [])]
+
+
+_WORDS = {"integer": "whole number", "number": "number", "boolean": "true or false", "string": "word", "null": "null"}
+
+
+def _type(option: dict[str, Any]) -> str:
+    if "enum" in option or "const" in option:
+        return ", ".join(_named(option))
+    if option.get("format") == "path":
+        return "path"
+    if option.get("type") == "array":
+        return "list"
+    return _WORDS.get(option.get("type", ""), "mapping")

@@ -6,7 +6,7 @@ Places that see nothing but the process's own maps are worked out while borders 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -130,14 +130,6 @@ class TileStage:
         _, complete = fetched(h.float() if h.dtype == torch.bfloat16 else h, self.filters)
         return self._respond(complete(), pool_floor)[1]
 
-    def borders(self) -> Iterator[tuple[str, Borders]]:
-        """Everything of the stage that travels, by what it is; means twice, for contrast normalisation."""
-        yield "seen", self.below
-        yield "filters", self.filters
-        if self.norm is not None:
-            for borders in self.norm.borders:
-                yield "means", borders
-
     def _by_piece(self, x: Tensor, picture: Tensor | None, work: Callable[[int, Tensor], Any]) -> tuple[Tensor, list[Any]]:
         """Every piece's work: what needs no border while borders travel, then the rest."""
         if picture is not None:
@@ -197,11 +189,6 @@ class _Norm:
         self._pooled, self._inner = tiles.pooled[rank], tiles.inner[rank]
         self._means = Borders(wire, tiles.pooled, tiles.windows(tiles.pooled))
         self._squares = Borders(wire, tiles.pooled, tiles.windows(tiles.inner))
-
-    @property
-    def borders(self) -> tuple[Borders, Borders]:
-        """Of means, then of mean squares."""
-        return self._means, self._squares
 
     def __call__(self, x: Tensor) -> Tensor:
         """(height, width, maps, batch) of own pools to those of own places of the output."""

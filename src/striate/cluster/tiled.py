@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from striate.cluster.tile_costs import received_bytes
 from striate.cluster.tile_stage import TileStage
 from striate.cluster.tiles import Grid, Rect, plan
 from striate.cluster.wire import Wire
@@ -112,7 +113,8 @@ class TiledNet:
     ) -> None:
         self.spec, self.grid, self.wire = spec, grid, wire
         self.tied_decoder, self.pool_floor = tied_decoder, pool_floor
-        self.stages = [TileStage(tiles, wire, tied_decoder, number == 0) for number, tiles in enumerate(plan(spec, grid))]
+        self.tiles = plan(spec, grid)
+        self.stages = [TileStage(one, wire, tied_decoder, number == 0) for number, one in enumerate(self.tiles)]
         roles = ("encoder",) if tied_decoder else ("encoder", "decoder")
         self.held = [
             _held(f"stage{number}.{role}", stage, dtype) for number, stage in enumerate(self.stages, start=1) for role in roles
@@ -327,30 +329,10 @@ class TiledLearner:
 
 
 def bytes_a_step(net: TiledNet, batch: int, itemsize: int, together: Together = "joint", level: int | None = None) -> int:
-    """What a process receives in one step of training: borders of maps, and of errors on their way back.
-
-    Args:
-        net: the process's part.
-        batch: pictures in a step.
-        itemsize: bytes of a number in products; what is rebuilt and what is pooled travels in float32 at least.
-        together: how stages learn; only `joint` sends errors from stage to stage.
-        level: the stage that learns, from 0, where one does.
-    """
-    exact, total, back = max(itemsize, 4), 0, together == "joint"
-    for number, stage in enumerate(net.stages[: None if level is None else level + 1]):
-        learns = level is None or number == level
-        onward = number + 1 < len(net.stages) and number != level
-        for what, borders in stage.borders():
-            come, go = borders.places
-            if what == "seen":
-                forth = 0 if stage.lowest else come * itemsize + (go * itemsize if back else 0)
-                total += stage.tiles.sides.seen[0] * (forth + ((go + come) * exact if learns else 0))
-            elif what == "filters":
-                total += stage.spec.maps * (come + (go if learns else 0)) * exact
-            elif onward:
-                total += (come + (go if back else 0)) * exact
+    """What a process receives in one step of training (`tile_costs`), gradients of shared filters among it."""
+    borders = received_bytes(net.tiles, net.wire.rank, batch, itemsize, together, level)
     shared = sum(one.tensor.nbytes for one in net.held if one.shared and (level is None or one.at is net.stages[level]))
-    return total * batch + 2 * (net.wire.count - 1) * shared // net.wire.count
+    return borders + 2 * (net.wire.count - 1) * shared // net.wire.count
 
 
 def _held(name: str, stage: TileStage, dtype: torch.dtype) -> Held:

@@ -102,6 +102,15 @@ def test_slow_machines_slow_nobody_else_down() -> None:
     assert simulate(replace(job, mode="synchronous"), 1000).steps == pytest.approx(400 * 10, rel=0.01)
 
 
+def test_what_settles_is_not_counted() -> None:
+    """Thirty replicas on a shard that takes an update a second: at first all push at once, later one a second."""
+    job = Job(30, 1.0, 1, 0.0, update_s=1.0, latency_s=0.0)
+    assert simulate(job, 50).steps > 100
+    settled = simulate(job, 50, settle_s=100.0)
+    assert settled.steps == pytest.approx(50, abs=2) and settled.updates == pytest.approx(50, abs=1)
+    assert settled.busy == pytest.approx(1.0, abs=0.02)
+
+
 def test_the_same_seed_is_the_same_run() -> None:
     job = Job(5, 1.0, 1, 1e8, jitter=0.2, replica_mtbf_s=50.0, shards=3)
     first, again, other = simulate(job, 200, seed=1), simulate(job, 200, seed=1), simulate(job, 200, seed=2)

@@ -115,8 +115,14 @@ class Simulated:
         return self.steps * self.batch / self.seconds
 
 
-def simulate(job: Job, seconds: float, seed: int = 0) -> Simulated:
+def simulate(job: Job, seconds: float, seed: int = 0, settle_s: float = 0.0) -> Simulated:
     """Run a job for so many simulated seconds.
+
+    Args:
+        job: what runs.
+        seconds: that are counted.
+        seed: of what is random.
+        settle_s: before these: queues need a while until they are as long as they will be.
 
     Raises:
         BadInput: simpy is not installed.
@@ -132,9 +138,14 @@ def simulate(job: Job, seconds: float, seed: int = 0) -> Simulated:
         world.begin()
     else:
         environment.process(_in_step(environment, job, found, seed))
-    environment.run(until=seconds)
+    before = 0.0
+    if settle_s:
+        environment.run(until=settle_s)
+        vars(found).update(vars(Simulated(seconds=seconds, batch=job.batch)))
+        before = world.busy_s if job.mode == "downpour" else 0.0
+    environment.run(until=settle_s + seconds)
     if job.mode == "downpour":
-        found.busy = world.busy_s / (seconds * len(world.shards))
+        found.busy = (world.busy_s - before) / (seconds * len(world.shards))
     return found
 
 

@@ -120,7 +120,7 @@ def today(stages: Stages) -> Finding:
         "8",
         "1,000 machines of 16 cores took three days for ten million pictures.",
         f"by the model one H200 takes {60 * best[1]:.0f} minutes (a step of {batch} in {1e3 * step:.0f} ms), eight take "
-        f"{60 * best[8]:.1f} where they exchange every {every} steps, {60 * often[8]:.0f} where they do after every step, since "
+        f"{60 * best[8]:.1f} where they exchange every {every} steps, {60 * often[8]:.0f} where they do after every step: "
         f"a pull of {bytes_ / 1e9:.1f} GB takes {bytes_ / _H200.bandwidth / step:.0f} steps. Not measured: no such GPU was at "
         "hand",
         best[8] < best[1] < 72 and best[8] < often[8],

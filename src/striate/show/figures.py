@@ -58,9 +58,13 @@ def curve(x: Sequence[float], y: Sequence[float], x_label: str, y_label: str, lo
 
 
 def curves(
-    lines: Mapping[str, tuple[Sequence[float], Sequence[float]]], x_label: str, y_label: str, level: float | None = None
+    lines: Mapping[str, tuple[Sequence[float], Sequence[float]]],
+    x_label: str,
+    y_label: str,
+    level: float | None = None,
+    log: bool = False,
 ) -> bytes:
-    """Several lines by name, each (x, y), and a level to reach."""
+    """Several lines by name, each (x, y), and a level to reach; on logarithmic axes if asked."""
     figure, axis = new_figure(7.0, 3.4)
     colours = ("#2a7f9e", "#b5482f", "#5b7f3a", "#7a5195", "#c99a2e", "#6b6f76")
     for number, (name, (x, y)) in enumerate(lines.items()):
@@ -69,6 +73,8 @@ def curves(
     if level is not None:
         axis.axhline(level, color=INK, linewidth=0.8, linestyle="--")
     axis.set(xlabel=x_label, ylabel=y_label)
+    if log:
+        axis.set(xscale="log", yscale="log")
     if len(lines) > 4:
         # Beside the axes: so many names cover what they name.
         axis.legend(frameon=False, loc="upper left", bbox_to_anchor=(1.0, 1.0))

@@ -13,7 +13,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from striate.app.exploring.answered import whole_number
-from striate.app.exploring.mapping import Ground, Map, ground, map_of, methods
+from striate.app.exploring.mapping import Ground, Map, begins_itself, ground, map_of, methods
 from striate.app.exploring.pictures import ATLAS_COLUMNS, ATLAS_MOST, atlas_side
 from striate.app.exploring.subject import Subject
 from striate.app.web.server import page
@@ -66,7 +66,7 @@ class MapPage:
             job = map_of(subject, "pca")
             values["job"] = None if job.state == "done" else job.told()
             values["layers"] = list(subject.layers.values())
-            if len(subject.store) > 3:
+            if len(subject.store) > 3 and begins_itself(len(subject.store)):
                 map_of(subject, "tsne")
         except BadInput as error:
             values["why"] = str(error)

@@ -34,6 +34,7 @@ _COMPONENTS = 50
 _CLUSTERS = 20
 # Points whose true neighbours are held against those on the map, and how many of each.
 _JUDGED, _NEIGHBOURS = 256, 10
+_FEW = 5000
 _LOOK_EVERY_S = 0.3
 # Niceness of what takes minutes: whoever looks at pages comes first.
 _NICE = 10
@@ -203,6 +204,11 @@ def _kept_points(file: Path, count: int) -> np.ndarray | None:
     except (OSError, ValueError):
         return None
     return points if points.shape == (count, 2) and points.dtype == np.float32 else None
+
+
+def begins_itself(count: int) -> bool:
+    """Whether t-SNE of so many pictures is drawn without being asked for: not where it would keep the processor for long."""
+    return count <= _FEW or importlib.util.find_spec("openTSNE") is not None
 
 
 def methods() -> dict[str, str]:

@@ -346,8 +346,8 @@
     let busy = false;
     for (const button of document.querySelectorAll("[data-method]")) {
       const job = maps[button.dataset.method];
-      button.disabled = job ? job.state !== "done" : button.dataset.method !== "umap";
-      button.title = job && job.state === "failed" ? job.error : "";
+      button.disabled = Boolean(job) && job.state !== "done";
+      button.title = job && job.state === "failed" ? job.error : job ? "" : "asked for, it is drawn in the background: minutes for many pictures";
       button.querySelector(".much").textContent = job && (job.state === "running" || job.state === "waiting") ? " …" : "";
       busy = busy || Boolean(job && job.state !== "done" && job.state !== "failed");
     }

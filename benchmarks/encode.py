@@ -14,8 +14,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from striate.app.encoding import block_size
 from striate.app.feature_files import Features
-from striate.app.features import block_size, encode_store
+from striate.app.features import encode_store
 from striate.app.load import Parts, load, save_model
 from striate.app.screen import Screen
 from striate.compute import keep_memory

@@ -20,7 +20,7 @@ EXAMPLE = "striate encode runs/patches cifar-train -o features.parquet"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the verb's arguments."""
-    parser.add_argument("run", metavar="RUN", help="a run directory, or the encoder.safetensors of one")
+    parser.add_argument("run", metavar="RUN", help="a run directory, an encoder.safetensors, or timm:NAME[@FILE]")
     parser.add_argument("store", metavar="STORE", type=Path, help="the pictures")
     parser.add_argument("-o", "--out", metavar="FILE", type=Path, required=True, help="features.parquet, .npy or .safetensors")
     parser.add_argument("--layer", help="by default the last, but for a classifier's logits")
@@ -31,7 +31,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace, screen: Screen) -> dict[str, Any]:
     """Encode; the result says what is in the file."""
-    from striate.app.features import encode_store, store_for
+    from striate.app.encoders import store_for
+    from striate.app.features import encode_store
     from striate.compute import keep_memory
 
     keep_memory()

@@ -10,7 +10,7 @@ calibration and thresholds are fitted on those.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -102,8 +102,43 @@ class Learned:
         return torch.cat([rows.float() @ self.weights.t() + self.bias for rows in ready.split(8192)])
 
 
-Learner = Callable[[Tensor, np.ndarray, int, int], Learned]
-"""Rows made ready, labels, number of classes, seed."""
+@dataclass(frozen=True)
+class Accuracy:
+    """A point of a learning curve.
+
+    Attributes:
+        labels: a class.
+        accuracy: mean over draws of the labels.
+        low, high: 95% interval over draws and test pictures together.
+        draws: how many.
+    """
+
+    labels: int
+    accuracy: float
+    low: float
+    high: float
+    draws: int
+
+
+def accuracy_over_draws(labels: int, right: np.ndarray) -> Accuracy:
+    """Mean accuracy with an interval, from right (draws, n): whether each draw's classifier names each test picture rightly.
+
+    Two sources of chance add up: which labels were drawn (the spread of the draws' means, with Student's factor for so few) and
+    which pictures are judged on (the spread over pictures of the share of draws that name them). Both count the noise that
+    draws and pictures share: the interval is a little wide, never narrow. A single draw knows only the latter.
+    """
+    from scipy.stats import t
+
+    draws, count = right.shape
+    mean = float(right.mean())
+    half = (1.96**2 * right.mean(axis=0).var() / count) ** 0.5
+    if draws > 1:
+        half = (half**2 + (t.ppf(0.975, draws - 1) ** 2) * right.mean(axis=1).var(ddof=1) / draws) ** 0.5
+    return Accuracy(labels, mean, max(0.0, mean - half), min(1.0, mean + half), draws)
+
+
+Learner = Callable[[Tensor, np.ndarray, int, int, Sequence[float]], Learned]
+"""Rows made ready, labels, number of classes, seed of folds, strengths of L2 to choose from."""
 
 
 def draw_per_class(labels: np.ndarray, count: int, seed: int) -> np.ndarray:
@@ -118,14 +153,18 @@ def draw_per_class(labels: np.ndarray, count: int, seed: int) -> np.ndarray:
     return np.sort(np.concatenate(drawn)) if drawn else np.empty(0, np.int64)
 
 
-def learn_means(ready: Tensor, labels: np.ndarray, classes: int, seed: int = 0) -> Learned:
+def learn_means(
+    ready: Tensor, labels: np.ndarray, classes: int, seed: int = 0, strengths: Sequence[float] = STRENGTHS
+) -> Learned:
     """The nearest class mean by cosine: a score is the product of a row and its class's mean, both of one length."""
-    return _calibrated(_among_present(_means)(ready, labels, classes, seed), labels)
+    return _calibrated(_among_present(_means)(ready, labels, classes, seed, strengths), labels)
 
 
-def learn_logistic(ready: Tensor, labels: np.ndarray, classes: int, seed: int = 0) -> Learned:
+def learn_logistic(
+    ready: Tensor, labels: np.ndarray, classes: int, seed: int = 0, strengths: Sequence[float] = STRENGTHS
+) -> Learned:
     """Logistic regression; the strength of L2 is the one that held-out labels are likeliest with."""
-    return _calibrated(_among_present(_logistic)(ready, labels, classes, seed), labels)
+    return _calibrated(_among_present(_logistic)(ready, labels, classes, seed, strengths), labels)
 
 
 METHODS: dict[str, Learner] = {"logistic": learn_logistic, "means": learn_means}
@@ -144,11 +183,11 @@ def _among_present(learn: Learner) -> Learner:
         BadInput: fewer than two have any.
     """
 
-    def among(ready: Tensor, labels: np.ndarray, classes: int, seed: int) -> Learned:
+    def among(ready: Tensor, labels: np.ndarray, classes: int, seed: int, strengths: Sequence[float]) -> Learned:
         present, own = np.unique(labels, return_inverse=True)
         if len(present) < 2:
             raise BadInput(f"a classifier needs labels of two classes at least, found {len(present)}")
-        found = learn(ready, own.astype(np.int64), len(present), seed)
+        found = learn(ready, own.astype(np.int64), len(present), seed, strengths)
         where = torch.from_numpy(present)
         weights = torch.zeros(classes, ready.shape[1]).index_copy_(0, where, found.weights)
         bias = torch.full((classes,), _NEVER).index_copy_(0, where, found.bias)
@@ -158,13 +197,18 @@ def _among_present(learn: Learner) -> Learner:
     return among
 
 
+def _untried(strengths: Sequence[float]) -> float:
+    """The strength where nothing can be held out: the one given, or one that does for few labels."""
+    return strengths[0] if len(strengths) == 1 else _UNTRIED
+
+
 def _folds_of(labels: np.ndarray, seed: int) -> np.ndarray | None:
     """A fold a row, as many as the rarest class has labels, five at most; None where one has a single label."""
     fewest = int(np.bincount(labels).min())
     return folds(labels, seed, min(_FOLDS, fewest)) if fewest > 1 else None
 
 
-def _means(ready: Tensor, labels: np.ndarray, classes: int, seed: int) -> Learned:
+def _means(ready: Tensor, labels: np.ndarray, classes: int, seed: int, strengths: Sequence[float]) -> Learned:
     def of(rows: np.ndarray) -> Tensor:
         own = torch.from_numpy(labels[rows])
         sums = torch.zeros(classes, ready.shape[1]).index_add_(0, own, ready[torch.from_numpy(rows)].float())
@@ -181,60 +225,62 @@ def _means(ready: Tensor, labels: np.ndarray, classes: int, seed: int) -> Learne
     return Learned(weights, torch.zeros(classes), 1.0, None, everything, scores)
 
 
-def _logistic(ready: Tensor, labels: np.ndarray, classes: int, seed: int) -> Learned:
+def _logistic(ready: Tensor, labels: np.ndarray, classes: int, seed: int, strengths: Sequence[float]) -> Learned:
     fold = _folds_of(labels, seed)
-    return (_exactly if len(labels) <= _FEW else _by_minibatches)(ready, labels, classes, fold)
+    return (_exactly if len(labels) <= _FEW else _by_minibatches)(ready, labels, classes, fold, tuple(strengths))
 
 
-def _exactly(ready: Tensor, labels: np.ndarray, classes: int, fold: np.ndarray | None) -> Learned:
+def _exactly(ready: Tensor, labels: np.ndarray, classes: int, fold: np.ndarray | None, strengths: tuple[float, ...]) -> Learned:
     """Every strength on every fold at once, then the best on all."""
     axes, own = axes_of(ready.float()), torch.from_numpy(labels)
-    best, scores, held = _UNTRIED, torch.empty(0, classes), np.empty(0, np.int64)
+    best, scores, held = _untried(strengths), torch.empty(0, classes), np.empty(0, np.int64)
     if fold is not None:
         # With hundreds of labels a part of the folds tells as much as all of them.
         tried = range(fold.max() + 1 if len(labels) <= 300 else min(2, fold.max() + 1))
-        strengths = torch.tensor(STRENGTHS).repeat(len(tried))
-        without = torch.from_numpy(fold)[:, None] == torch.arange(len(tried)).repeat_interleave(len(STRENGTHS))
-        weights, bias = fit_at_once(axes.rows, own, classes, strengths, without, iterations=100)
-        shape = (len(tried), len(STRENGTHS), classes)
+        every_l2 = torch.tensor(strengths).repeat(len(tried))
+        without = torch.from_numpy(fold)[:, None] == torch.arange(len(tried)).repeat_interleave(len(strengths))
+        weights, bias = fit_at_once(axes.rows, own, classes, every_l2, without, iterations=100)
+        shape = (len(tried), len(strengths), classes)
         held = np.flatnonzero(fold < len(tried))
         which = torch.from_numpy(fold[held])
         rows = axes.rows[torch.from_numpy(held)]
         every = torch.einsum("nr,fscr->nfsc", rows, weights.view(*shape, -1)) + bias.view(shape)
-        best, scores = _likeliest(every[torch.arange(len(held)), which], own[torch.from_numpy(held)])
+        best, scores = _likeliest(every[torch.arange(len(held)), which], own[torch.from_numpy(held)], strengths)
     weights, bias = fit_at_once(axes.rows, own, classes, torch.tensor([best]))
     raw = weights[0] @ axes.basis.t()
     return Learned(raw, bias[0] - raw @ axes.mean, 1.0, best, held, scores)
 
 
-def _likeliest(scores: Tensor, labels: Tensor) -> tuple[float, Tensor]:
+def _likeliest(scores: Tensor, labels: Tensor, strengths: tuple[float, ...]) -> tuple[float, Tensor]:
     """The strength, of scores (m, strengths, classes), under which held-out labels are likeliest, and its scores."""
     losses = [
         F.cross_entropy(scores[:, number] / temperature(scores[:, number], labels), labels) for number in range(scores.shape[1])
     ]
     best = int(torch.stack(losses).argmin())
-    return STRENGTHS[best], scores[:, best]
+    return strengths[best], scores[:, best]
 
 
-def _by_minibatches(ready: Tensor, labels: np.ndarray, classes: int, fold: np.ndarray | None) -> Learned:
+def _by_minibatches(
+    ready: Tensor, labels: np.ndarray, classes: int, fold: np.ndarray | None, strengths: tuple[float, ...]
+) -> Learned:
     """Every strength at once on all folds but the first, then the best on all rows, from there."""
     mean, deviation = ready[:_FEW].float().mean(dim=0), torch.ones(ready.shape[1])
     own = torch.from_numpy(labels)
     epochs = max(_EPOCHS, -(-_STEPS * 500 // len(labels)))
 
-    def fit(strengths: Tensor, held: Tensor | None, start: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-        return descend_apart(ready, own, mean, deviation, strengths, held, start, epochs)
+    def fit(l2: Tensor, held: Tensor | None, start: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+        return descend_apart(ready, own, mean, deviation, l2, held, start, epochs)
 
-    zeros = torch.zeros(len(STRENGTHS), classes, ready.shape[1]), torch.zeros(len(STRENGTHS), classes)
+    zeros = torch.zeros(len(strengths), classes, ready.shape[1]), torch.zeros(len(strengths), classes)
     if fold is None:
-        weights, bias = fit(torch.tensor([_UNTRIED]), None, (zeros[0][:1], zeros[1][:1]))
-        nothing = Learned(weights[0], bias[0], 1.0, _UNTRIED, np.empty(0, np.int64), torch.empty(0, classes))
+        weights, bias = fit(torch.tensor([_untried(strengths)]), None, (zeros[0][:1], zeros[1][:1]))
+        nothing = Learned(weights[0], bias[0], 1.0, _untried(strengths), np.empty(0, np.int64), torch.empty(0, classes))
         return replace(nothing, bias=bias[0] - weights[0] @ mean)
     out = torch.from_numpy(fold == 0)
-    weights, bias = fit(torch.tensor(STRENGTHS), out[:, None].expand(-1, len(STRENGTHS)), zeros)
+    weights, bias = fit(torch.tensor(strengths), out[:, None].expand(-1, len(strengths)), zeros)
     rows = ready[out].float() - mean
     every = torch.einsum("nd,scd->nsc", rows, weights) + bias
-    best, scores = _likeliest(every, own[out])
-    at = STRENGTHS.index(best)
+    best, scores = _likeliest(every, own[out], strengths)
+    at = strengths.index(best)
     weights, bias = fit(torch.tensor([best]), None, (weights[at : at + 1], bias[at : at + 1]))
     return Learned(weights[0], bias[0] - weights[0] @ mean, 1.0, best, np.flatnonzero(fold == 0), scores)

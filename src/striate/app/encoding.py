@@ -25,4 +25,5 @@ def blocks(encoder: Encoder, pictures: ImageStore | np.ndarray, layer: str, size
 def block_size(encoder: Encoder, layer: str) -> int:
     """How many pictures go through a model at once: a power of two whose pictures and features are some megabytes."""
     bytes_each = 4 * max(math.prod(encoder.image_shape), encoder.dims["pixels"], encoder.dims[layer])
-    return min(_BLOCK_MOST, max(8, 1 << (_BLOCK_BYTES // bytes_each).bit_length() - 1))
+    fitting = max(8, _BLOCK_BYTES // bytes_each)
+    return min(_BLOCK_MOST, 1 << fitting.bit_length() - 1)

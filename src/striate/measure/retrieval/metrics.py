@@ -19,10 +19,9 @@ class Metric:
     Attributes:
         name: of it.
         unit_queries: whether queries are brought to norm 1 first.
-        from_products: products (rows, queries) of the rows with the queries, norms of rows (rows,) and of queries (queries,) to
-            likenesses, in place.
-        margin: how far those can be from the truth, given a bound of the products (in |q||x|), the largest norm of a row and
-            the norms of the queries.
+        from_products: products (queries, rows), norms of rows (rows,) and of queries (queries,) to likenesses, in place.
+        margin: how far those can be from the truth, given a bound of the products and one of sums in float32 (both in
+            |q||x|), the largest norm of a row and the norms of the queries.
         exact: likenesses (n,) of pairs, from queries and rows float64 (n, d).
         shown: likenesses to what people call the metric (a distance for `l2`).
     """
@@ -30,7 +29,7 @@ class Metric:
     name: str
     unit_queries: bool
     from_products: Callable[[Tensor, Tensor, Tensor], Tensor]
-    margin: Callable[[float, float, Tensor], Tensor]
+    margin: Callable[[float, float, float, np.ndarray], np.ndarray]
     exact: Callable[[np.ndarray, np.ndarray], np.ndarray]
     shown: Callable[[np.ndarray], np.ndarray]
 
@@ -51,23 +50,25 @@ def _minus_squares(queries: np.ndarray, rows: np.ndarray) -> np.ndarray:
 
 
 def _cosines_from(products: Tensor, norms: Tensor, query_norms: Tensor) -> Tensor:
-    return products.mul_(norms.reciprocal().masked_fill_(norms == 0, 0)[:, None])
+    return products.mul_(norms.reciprocal().masked_fill_(norms == 0, 0))
 
 
 def _minus_squares_from(products: Tensor, norms: Tensor, query_norms: Tensor) -> Tensor:
-    return products.mul_(2).sub_(norms.square()[:, None]).sub_(query_norms.square())
+    return products.mul_(2).sub_(norms.square()).sub_(query_norms.square()[:, None])
 
 
 DOT = Metric(
-    "dot", False, lambda p, _, __: p, lambda m, widest, norms: m * widest * norms, _products, lambda likeness: likeness
+    "dot", False, lambda p, _, __: p, lambda m, _, widest, norms: m * widest * norms, _products, lambda likeness: likeness
 )
-COSINE = Metric("cosine", True, _cosines_from, lambda m, _, norms: 2 * m * norms, _cosines, lambda likeness: likeness)
+COSINE = Metric(
+    "cosine", True, _cosines_from, lambda m, sums, _, norms: (m + 2 * sums) * norms, _cosines, lambda likeness: likeness
+)
 L2 = Metric(
     "l2",
     False,
     _minus_squares_from,
-    # Of the three terms the squared norms are rounded, too, as sums of as many numbers are.
-    lambda m, widest, norms: 2 * m * (widest + norms).square(),
+    # The squared norms are rounded, too, as sums of as many numbers are.
+    lambda m, sums, widest, norms: 2 * m * widest * norms + 2 * sums * (widest + norms) ** 2,
     _minus_squares,
     lambda likeness: np.sqrt(-likeness),
 )

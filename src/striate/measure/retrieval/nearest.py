@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from striate.compute import choose_dtype
 from striate.errors import BadInput
 from striate.measure.retrieval.best import Best
 from striate.measure.retrieval.metrics import Metric, metric_named
@@ -24,9 +25,11 @@ from striate.measure.retrieval.rounding import product_margin
 
 # Rows in float32 that stay in cache until their norms are known; bf16 products want more rows at once.
 _CACHED_BYTES, _BF16_BYTES, _GPU_BYTES = 8 << 20, 64 << 20, 1 << 30
+_NORM_BYTES = 1 << 20
+_MANY_QUERIES = 16
 # Where bf16 lets through more pairs than this share, float32 is quicker.
 _MANY = 0.02
-_JUDGED_BYTES = 32 << 20
+_JUDGED_BYTES = 2 << 20
 
 
 class Rows(Protocol):
@@ -79,7 +82,7 @@ def nearest(
         k: rows a query.
         metric: `cosine`, `l2` or `dot`.
         norms: those of the rows, float32 (n,), if known: spares a look at every row.
-        dtype: of the products' operands, float32 or bfloat16; None: bfloat16 where rows are. The answer is the same.
+        dtype: of the products' operands, float32 or bfloat16; None: what is faster here. The answer is the same.
         device: where products run.
         progress: called with the number of rows done since the last call.
 
@@ -88,17 +91,20 @@ def nearest(
     """
     rule, device = metric_named(metric), torch.device(device)
     exact = _checked(queries, rows, k, rule)
-    screen = _Screen(exact, rule, dtype or _own_dtype(rows), device)
+    screen = _Screen(exact, rule, dtype or _quickest(rows, exact.shape, device), device)
     best = Best(len(exact), k)
     start = 0
     while start < len(rows):
         block = as_tensor(rows[start : start + screen.at_once])
-        known = None if norms is None else torch.from_numpy(norms[start : start + len(block)])
-        row, query = screen.candidates(block, known, best.least, k)
-        if screen.dtype != torch.float32 and len(row) > _MANY * len(block) * len(exact) + 4 * k * len(exact):
-            screen = _Screen(exact, rule, torch.float32, device)
-            continue
-        _judge(exact, block, row, query, start, best, rule)
+        likeness, widest = screen.likeness(block, None if norms is None else norms[start : start + len(block)])
+        judge = _Judge(exact, screen, block, start, best, rule, widest)
+        if np.isneginf(best.least).any():
+            # The likest of the first block, by the screen, set the line for its other rows.
+            judge.pairs(*_take_likest(likeness, min(k, len(block))))
+        query, row = _reaching(likeness, best.least - screen.margin(widest))
+        if screen.dtype != torch.float32 and len(row) > _MANY * len(block) * len(exact):
+            screen = screen.in_float32()
+        judge.pairs(query, row)
         progress(len(block))
         start += len(block)
     return Nearest.of(best, rule)
@@ -157,8 +163,14 @@ def _checked(queries: np.ndarray, rows: Rows, k: int, rule: Metric) -> np.ndarra
     return exact
 
 
-def _own_dtype(rows: Rows) -> torch.dtype:
-    return torch.bfloat16 if getattr(rows, "dtype", None) == torch.bfloat16 else torch.float32
+def _quickest(rows: Rows, shape: tuple[int, ...], device: torch.device) -> torch.dtype:
+    dtype = str(getattr(rows, "dtype", "")).removeprefix("torch.")
+    if dtype == "bfloat16":
+        return torch.bfloat16
+    # A few queries wait for memory, not for products; and float16 takes long to convert.
+    if dtype != "float32" or shape[0] < _MANY_QUERIES:
+        return torch.float32
+    return choose_dtype("auto", device, (shape[0], shape[1], 4096))
 
 
 def _norms(block: Tensor) -> Tensor:
@@ -166,59 +178,100 @@ def _norms(block: Tensor) -> Tensor:
 
 
 class _Screen:
-    """Products in one format, and which pairs they let through."""
+    """Products in one format, as likenesses that may be off by a margin."""
 
     def __init__(self, queries: np.ndarray, rule: Metric, dtype: torch.dtype, device: torch.device) -> None:
-        self.dtype, self._rule, self._device = dtype, rule, device
-        single = torch.from_numpy(queries).float()
-        self._norms = torch.linalg.vector_norm(single, dim=1).to(device)
-        self._operand = single.t().to(device, dtype).contiguous()
-        count, dim = queries.shape
-        self._margin = product_margin(dim, dtype, device)
+        self.dtype, self._queries, self._rule, self._device = dtype, queries, rule, device
+        self.single = queries.astype(np.float32)
+        dim = queries.shape[1]
+        self._norms = np.sqrt(np.einsum("ij,ij->i", queries, queries))
+        self._operand = torch.from_numpy(self.single).to(device, dtype)
+        self._error = product_margin(dim, dtype, device)
         wanted = _GPU_BYTES if device.type == "cuda" else _CACHED_BYTES if dtype == torch.float32 else _BF16_BYTES
         self.at_once = int(np.clip(wanted // (dim * dtype.itemsize), 64, 1 << 16))
-        # Products (rows, queries), and rows in the products' format where they are in another.
-        self._products = torch.empty(self.at_once, count, dtype=dtype, device=device)
-        self._likeness = self._products if dtype == torch.float32 else torch.empty_like(self._products, dtype=torch.float32)
+        # Rows in the products' format, where they come in another.
         self._rows: Tensor | None = None
 
-    def candidates(self, block: Tensor, norms: Tensor | None, least: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-        """Pairs (row, query) that may be among the best, given what a query's k-th best has reached."""
-        operand = self._converted(block)
-        count = len(block)
-        products = torch.mm(operand, self._operand, out=self._products[:count])
-        norms = (_norms(operand if operand.dtype == torch.float32 else block) if norms is None else norms).to(self._device)
-        whole = norms.isfinite()
-        likeness = products if self.dtype == torch.float32 else self._likeness[:count].copy_(products)
-        likeness = self._rule.from_products(likeness, norms, self._norms)
+    def in_float32(self) -> _Screen:
+        """The same in float32."""
+        return _Screen(self._queries, self._rule, torch.float32, self._device)
+
+    def likeness(self, block: Tensor, norms: np.ndarray | None) -> tuple[Tensor, float]:
+        """Likenesses (queries, rows) float32, minus infinity for rows that are no numbers; and the largest norm."""
+        operand, widths = self._prepared(block, None if norms is None else as_tensor(norms))
+        likeness = torch.mm(self._operand, operand.t()).float()
+        likeness = self._rule.from_products(likeness, widths, torch.from_numpy(self._norms).to(likeness))
+        whole = widths.isfinite()
         if not whole.all():
-            likeness[~whole] = -torch.inf
-        widest = float(norms[whole].max()) if whole.any() else 0.0
-        margin = self._rule.margin(self._margin, widest, self._norms)
-        line = torch.from_numpy(least).to(self._device) - margin
-        if k < count and np.isneginf(least).any():
-            # The block's own k-th best will do as well, if it is that.
-            line = torch.maximum(line, likeness.topk(k, dim=0).values[-1] - 2 * margin)
-        # Whatever is not finite fails: minus infinity must not reach minus infinity.
-        line = line.float().clamp_(min=torch.finfo(torch.float32).min)
-        hit = likeness >= torch.nextafter(line, torch.full_like(line, -torch.inf)).clamp_(min=torch.finfo(torch.float32).min)
-        return _where(hit)
+            likeness[:, ~whole] = -torch.inf
+        return likeness, float(widths[whole].max()) if whole.any() else 0.0
 
-    def _converted(self, block: Tensor) -> Tensor:
-        if block.dtype == self.dtype and block.device == self._device:
-            return block
-        if self._rows is None:
+    def margin(self, widest: float, exact_products: bool = False) -> np.ndarray:
+        """How far likenesses can be from the truth, (queries,), with rows of this norm at most; of products in float32 if asked."""
+        sums = product_margin(self.single.shape[1], torch.float32, torch.device("cpu"))
+        return self._rule.margin(sums if exact_products else self._error, sums, widest, self._norms)
+
+    def _prepared(self, block: Tensor, norms: Tensor | None) -> tuple[Tensor, Tensor]:
+        """A block in the products' format, and its norms."""
+        as_it_is = block.dtype == self.dtype and block.device == self._device
+        if as_it_is and norms is not None:
+            return block, norms.to(self._device)
+        if not as_it_is and self._rows is None:
             self._rows = torch.empty(self.at_once, block.shape[1], dtype=self.dtype, device=self._device)
-        return self._rows[: len(block)].copy_(block)
+        operand = block if as_it_is or self._rows is None else self._rows[: len(block)]
+        found = []
+        # Some rows at a time, so that the second look at them finds them in cache.
+        step = len(block) if self._device.type == "cuda" else max(1, _NORM_BYTES // (4 * block.shape[1]))
+        for start in range(0, len(block), step):
+            part = block[start : start + step]
+            if not as_it_is:
+                converted = operand[start : start + step].copy_(part)
+                # Norms of what rows are, not of what bf16 makes of them.
+                part = converted if self.dtype == torch.float32 else part
+            if norms is None:
+                found.append(_norms(part))
+        return operand, (torch.cat(found) if norms is None else norms).to(self._device)
 
 
-def _where(hit: Tensor) -> tuple[np.ndarray, np.ndarray]:
+def _take_likest(likeness: Tensor, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """The k likest rows of each query as pairs (query, row), which are taken out: set to minus infinity."""
+    likeness.nan_to_num_(nan=-torch.inf)
+    rows = likeness.topk(k, dim=1).indices
+    there = likeness.gather(1, rows).isfinite().cpu().numpy()
+    likeness.scatter_(1, rows, -torch.inf)
+    query, place = np.nonzero(there)
+    return query, rows.cpu().numpy()[query, place]
+
+
+def _reaching(likeness: Tensor, line: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Pairs (query, row) whose likeness is a query's line or more."""
+    lowest = torch.finfo(torch.float32).min
+    # Rounded down, and never minus infinity, which is what rows that are no numbers reach.
+    single = np.nextafter(np.maximum(line, lowest).astype(np.float32), np.float32(-np.inf))
+    hit = likeness >= torch.from_numpy(np.maximum(single, np.float32(lowest))).to(likeness.device)[:, None]
     # numpy looks for the few that are true three times as fast.
     return np.divmod(np.flatnonzero(hit.cpu().numpy()), hit.shape[1])
 
 
-def _judge(exact: np.ndarray, block: Tensor, row: np.ndarray, query: np.ndarray, start: int, best: Best, rule: Metric) -> None:
-    at_once = max(1, _JUDGED_BYTES // (8 * exact.shape[1]))
-    for begin in range(0, len(row), at_once):
-        i, j = row[begin : begin + at_once], query[begin : begin + at_once]
-        best.offer(j, start + i, rule.exact(exact[j], block[torch.from_numpy(i)].cpu().double().numpy()))
+@dataclass(frozen=True)
+class _Judge:
+    """Rows of a block that passed the screen: judged in float32, and those that may still be among the best in float64."""
+
+    exact: np.ndarray
+    screen: _Screen
+    block: Tensor
+    start: int
+    best: Best
+    rule: Metric
+    widest: float
+
+    def pairs(self, query: np.ndarray, row: np.ndarray) -> None:
+        """Offer pairs to the best."""
+        at_once = max(1, _JUDGED_BYTES // (4 * self.exact.shape[1]))
+        margin = self.screen.margin(self.widest, exact_products=True)
+        for begin in range(0, len(row), at_once):
+            i, j = query[begin : begin + at_once], row[begin : begin + at_once]
+            rows = self.block[torch.from_numpy(j)].cpu().float().numpy()
+            likely = self.rule.exact(self.screen.single[i], rows) >= (self.best.least - margin)[i]
+            i, j, rows = i[likely], j[likely], rows[likely]
+            self.best.offer(i, self.start + j, self.rule.exact(self.exact[i], rows.astype(np.float64)))

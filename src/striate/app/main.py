@@ -160,7 +160,8 @@ def _run(module: ModuleType, options: argparse.Namespace, requests: StopRequests
             sys.stdout.write(json.dumps(result) + "\n")
         else:
             module.show(result, screen)
-        return 0
+        # Of a verb whose finding may be a bad one: `doctor`.
+        return int(result.get("exit_code", 0))
     except StriateError as error:
         _trace(options)
         _complain(str(error), getattr(error, "speaker", speaks()))

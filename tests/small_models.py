@@ -102,6 +102,11 @@ def autoencoder() -> Small:
     return Small(Parts(autoencoder=made), preprocessor((1, 6, 6), kind="scale"), (1, 6, 6))
 
 
+def gaussian_autoencoder() -> Small:
+    made = unrolled((rbm(48, 10, 40.0), rbm(10, 4, None, "second")))
+    return Small(Parts(autoencoder=made), preprocessor((3, 4, 4), kind="delete", delete=3), (3, 4, 4))
+
+
 def convnet(name: str = "18pct", shape: Shape = (1, 10, 9), crop: int | None = 8, scale: float = 1.0) -> Small:
     """A net whose weights are one of three values, so that its file packs well."""
     spec = named_net(name, 3, None, crop, shape[0])
@@ -142,6 +147,7 @@ KINDS: dict[str, Callable[[], Small]] = {
 # Further nets of those kinds: normalisation across maps, untied filters, tanh, crops in the middle; filters shared otherwise.
 VARIANTS: dict[str, Callable[[], Small]] = {
     "colour": lambda: sparse("untied", (3, 13, 15)),
+    "gaussian-autoencoder": gaussian_autoencoder,
     "80sec": lambda: convnet("80sec", (3, 32, 32), None),
     "11pct": lambda: convnet("11pct", (3, 32, 32), None),
     "race-tanh": lambda: convnet("race-tanh", (3, 17, 16), 15, 0.05),

@@ -1,4 +1,4 @@
-"""The site: Markdown by MyST, references from docstrings, options and numbers from the program and its results at build time."""
+"""The site: Markdown by MyST, docstrings, and options and numbers taken from the program and its results when it is built."""
 
 import sys
 from pathlib import Path
@@ -24,6 +24,7 @@ autodoc_typehints = "description"
 autodoc_member_order = "bysource"
 autodoc_class_signature = "separated"
 napoleon_use_rtype = False
+napoleon_use_ivar = True
 
 # Most code blocks are commands or listings of files.
 highlight_language = "none"

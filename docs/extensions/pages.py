@@ -167,14 +167,8 @@ class _Keys(_Made):
 
 def setup(app: Sphinx) -> dict[str, Any]:
     """What Sphinx calls."""
-    made = {
-        "verb": _Verb,
-        "verbs": _Verbs,
-        "findings": _Findings,
-        "results": _Results,
-        "recipes": _Recipes,
-        "recipe-keys": _Keys,
-    }
-    for name, directive in made.items():
+    of_program = {"verb": _Verb, "verbs": _Verbs, "recipes": _Recipes, "recipe-keys": _Keys}
+    of_results = {"findings": _Findings, "results": _Results}
+    for name, directive in {**of_program, **of_results}.items():
         app.add_directive(name, directive)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

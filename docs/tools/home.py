@@ -1,12 +1,13 @@
 """A home folder for the commands of the pages: `~/Pictures`, and `~/sorted`, whose folders are classes.
 
-Real photographs are cut into pictures: those that ship with scikit-image and scikit-learn, or, where a folder of data is given, Tiny
-ImageNet's and CIFAR-10's. Counts are the same either way, so that pages can quote them.
+They hold pieces of the photographs that ship with scikit-image and scikit-learn or, where data are given, pictures of
+Tiny ImageNet and CIFAR-10. Counts are the same either way, so that pages can quote them.
 """
 
 from __future__ import annotations
 
 import io
+import itertools
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -60,7 +61,7 @@ def _cifar(file: Path) -> Iterator[tuple[int, Image.Image]]:
 
 
 def _crops(count: int, name: str, across: tuple[float, float]) -> Iterator[Image.Image]:
-    for number, (_, picture) in zip(range(count), _by_class(count, name, across)):
+    for _, picture in itertools.islice(_by_class(count, name, across), count):
         yield picture
 
 

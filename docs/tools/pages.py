@@ -1,8 +1,8 @@
 """The commands that a page shows, and what it says about each.
 
 A page whose first lines hold `<!-- commands: run -->` has its ```console blocks run, in order, in an empty folder; with
-`<!-- commands: run after NAME -->` in a copy of the folder that page NAME left. Lines after `$ ` are commands (`> ` continues one),
-the others what they print; `...` stands for anything, alone on a line for any lines. Before a block,
+`<!-- commands: run after NAME -->` in a copy of the folder that page NAME left. Lines after `$ ` are commands (`> `
+goes on with one), the others what they print; `...` stands for anything, alone on a line for any lines. Before a block,
 `<!-- not run: REASON -->` leaves it out, and `<!-- until stopped -->` says that its command ends by Ctrl-C alone.
 """
 
@@ -100,17 +100,13 @@ def inline_commands(path: Path) -> list[str]:
 
 
 def striate_calls(command: str) -> list[list[str]]:
-    """The words after `striate` of every call in a line of shell."""
+    """The words after `striate` of every call in a line of shell: where it is the command, or what `timeout` runs."""
     lexer = shlex.shlex(command, posix=True, punctuation_chars="|&;<>")
     lexer.whitespace_split = True
-    calls: list[list[str]] = []
-    inside = False
+    parts: list[list[str]] = [[]]
     for word in lexer:
         if set(word) <= set("|&;<>"):
-            inside = False
-        elif inside:
-            calls[-1].append(word)
-        elif word == "striate":
-            inside = True
-            calls.append([])
-    return calls
+            parts.append([])
+        else:
+            parts[-1].append(word)
+    return [part[part.index("striate") + 1 :] for part in parts if "striate" in part and part[0] in ("striate", "timeout")]

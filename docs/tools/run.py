@@ -1,7 +1,7 @@
 """Run what the pages show: `python docs/tools/run.py [PAGE ...]` runs the console blocks of every page, or of some.
 
-Each command is given to bash, in a folder of the page's own and with a stand-in for a home folder. It must end with exit code 0, and
-print what the page quotes. Real pictures are used where STRIATE_DATA, or shared/data beside the checkout, has them.
+Each command is given to bash, in a folder of the page's own and with a stand-in for a home folder. It must end with exit code 0
+and print what the page quotes. Real pictures are used where STRIATE_DATA, or shared/data beside the checkout, has them.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class Workspace:
         return home
 
     def run(self, name: str) -> Path:
-        """Run a page, and before it the one that it stands on; returns the folder it leaves. Differences are kept, with lines."""
+        """Run a page, and first the one that it stands on; returns the folder it leaves. Differences are kept."""
         if name in self.folders:
             return self.folders[name]
         page = read_page(self.docs / f"{name}.md")

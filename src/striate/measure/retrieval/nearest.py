@@ -26,6 +26,7 @@ from striate.measure.retrieval.rounding import product_margin
 # Rows in float32 that stay in cache until their norms are known; bf16 products want more rows at once.
 _CACHED_BYTES, _BF16_BYTES, _GPU_BYTES = 8 << 20, 64 << 20, 1 << 30
 _NORM_BYTES = 1 << 20
+_LIKENESS_BYTES = 64 << 20
 _MANY_QUERIES = 16
 # Where bf16 lets through more pairs than this share, float32 is quicker.
 _MANY = 0.02
@@ -91,7 +92,8 @@ def nearest(
     """
     rule, device = metric_named(metric), torch.device(device)
     exact = _checked(queries, rows, k, rule)
-    screen = _Screen(exact, rule, dtype or _quickest(rows, exact.shape, device), device)
+    own = _own_dtype(rows)
+    screen = _Screen(exact, rule, dtype or _quickest(own, exact.shape, device), device, own)
     best = Best(len(exact), k)
     start = 0
     while start < len(rows):
@@ -154,21 +156,23 @@ def as_query(queries: np.ndarray, rule: Metric) -> np.ndarray:
 
 
 def _checked(queries: np.ndarray, rows: Rows, k: int, rule: Metric) -> np.ndarray:
-    exact = as_query(queries, rule)
     width = rows[0:1].shape[1] if len(rows) else 0
-    if exact.ndim != 2 or exact.shape[1] != width:
-        raise BadInput(f"queries of shape {exact.shape} for rows of width {width}: they must agree")
+    if queries.ndim != 2 or queries.shape[1] != width:
+        raise BadInput(f"queries of shape {queries.shape} for rows of width {width}: they must agree")
     if not 1 <= k <= len(rows):
         raise BadInput(f"k = {k} of {len(rows):,} rows: expected 1 to {len(rows):,}")
-    return exact
+    return as_query(queries, rule)
 
 
-def _quickest(rows: Rows, shape: tuple[int, ...], device: torch.device) -> torch.dtype:
-    dtype = str(getattr(rows, "dtype", "")).removeprefix("torch.")
-    if dtype == "bfloat16":
+def _own_dtype(rows: Rows) -> torch.dtype:
+    return as_tensor(rows[0:1]).dtype
+
+
+def _quickest(own: torch.dtype, shape: tuple[int, ...], device: torch.device) -> torch.dtype:
+    if own == torch.bfloat16:
         return torch.bfloat16
     # A few queries wait for memory, not for products; and float16 takes long to convert.
-    if dtype != "float32" or shape[0] < _MANY_QUERIES:
+    if own != torch.float32 or shape[0] < _MANY_QUERIES:
         return torch.float32
     return choose_dtype("auto", device, (shape[0], shape[1], 4096))
 
@@ -180,21 +184,24 @@ def _norms(block: Tensor) -> Tensor:
 class _Screen:
     """Products in one format, as likenesses that may be off by a margin."""
 
-    def __init__(self, queries: np.ndarray, rule: Metric, dtype: torch.dtype, device: torch.device) -> None:
+    def __init__(
+        self, queries: np.ndarray, rule: Metric, dtype: torch.dtype, device: torch.device, own: torch.dtype | None
+    ) -> None:
         self.dtype, self._queries, self._rule, self._device = dtype, queries, rule, device
         self.single = queries.astype(np.float32)
         dim = queries.shape[1]
         self._norms = np.sqrt(np.einsum("ij,ij->i", queries, queries))
         self._operand = torch.from_numpy(self.single).to(device, dtype)
-        self._error = product_margin(dim, dtype, device)
+        self._error = product_margin(dim, dtype, device, rounded=1 if own == dtype else 2)
         wanted = _GPU_BYTES if device.type == "cuda" else _CACHED_BYTES if dtype == torch.float32 else _BF16_BYTES
-        self.at_once = int(np.clip(wanted // (dim * dtype.itemsize), 64, 1 << 16))
+        fitting = min(wanted // (dim * dtype.itemsize), _LIKENESS_BYTES // (4 * max(1, len(queries))))
+        self.at_once = int(np.clip(fitting, 64, 1 << 16))
         # Rows in the products' format, where they come in another.
         self._rows: Tensor | None = None
 
     def in_float32(self) -> _Screen:
         """The same in float32."""
-        return _Screen(self._queries, self._rule, torch.float32, self._device)
+        return _Screen(self._queries, self._rule, torch.float32, self._device, None)
 
     def likeness(self, block: Tensor, norms: np.ndarray | None) -> tuple[Tensor, float]:
         """Likenesses (queries, rows) float32, minus infinity for rows that are no numbers; and the largest norm."""
@@ -207,7 +214,7 @@ class _Screen:
         return likeness, float(widths[whole].max()) if whole.any() else 0.0
 
     def margin(self, widest: float, exact_products: bool = False) -> np.ndarray:
-        """How far likenesses can be from the truth, (queries,), with rows of this norm at most; of products in float32 if asked."""
+        """How far likenesses can be from the truth, (queries,), rows having this norm at most; of float32 products if asked."""
         sums = product_margin(self.single.shape[1], torch.float32, torch.device("cpu"))
         return self._rule.margin(sums if exact_products else self._error, sums, widest, self._norms)
 
@@ -235,7 +242,7 @@ class _Screen:
 
 def _take_likest(likeness: Tensor, k: int) -> tuple[np.ndarray, np.ndarray]:
     """The k likest rows of each query as pairs (query, row), which are taken out: set to minus infinity."""
-    likeness.nan_to_num_(nan=-torch.inf)
+    likeness.nan_to_num_(nan=-torch.inf, neginf=-torch.inf)
     rows = likeness.topk(k, dim=1).indices
     there = likeness.gather(1, rows).isfinite().cpu().numpy()
     likeness.scatter_(1, rows, -torch.inf)
@@ -245,10 +252,10 @@ def _take_likest(likeness: Tensor, k: int) -> tuple[np.ndarray, np.ndarray]:
 
 def _reaching(likeness: Tensor, line: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Pairs (query, row) whose likeness is a query's line or more."""
-    lowest = torch.finfo(torch.float32).min
     # Rounded down, and never minus infinity, which is what rows that are no numbers reach.
+    lowest = torch.finfo(torch.float32).min / 2
     single = np.nextafter(np.maximum(line, lowest).astype(np.float32), np.float32(-np.inf))
-    hit = likeness >= torch.from_numpy(np.maximum(single, np.float32(lowest))).to(likeness.device)[:, None]
+    hit = likeness >= torch.from_numpy(single).to(likeness.device)[:, None]
     # numpy looks for the few that are true three times as fast.
     return np.divmod(np.flatnonzero(hit.cpu().numpy()), hit.shape[1])
 

@@ -7,12 +7,13 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from striate.app.screen import Screen, Task
 from striate.errors import Interrupted, StriateError
 
-Line = Literal["pictures", "filters", "classifier", "slow"]
+Line = Literal["pictures", "filters", "units", "classifier", "slow"]
+LINES: tuple[Line, ...] = get_args(Line)
 State = Literal["waiting", "running", "done", "failed"]
 # How long work may take to see that it is to end: a process must not go away under threads that compute.
 _ENDING_S = 20
@@ -72,12 +73,7 @@ class Jobs:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._mutex = threading.Lock()
-        self._lines: dict[Line, threading.Lock] = {
-            "pictures": threading.Lock(),
-            "filters": threading.Lock(),
-            "classifier": threading.Lock(),
-            "slow": threading.Lock(),
-        }
+        self._lines = {line: threading.Lock() for line in LINES}
         self._jobs: dict[str, Job] = {}
         self._stop = threading.Event()
 

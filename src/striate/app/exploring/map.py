@@ -145,8 +145,8 @@ class MapPage:
         unit = whole_number(request.query_params.get("unit", "0"), "unit")
         if unit >= layer.units:
             raise BadInput(f"no {layer.kind} {unit} in {layer.name}: there are {layer.units:,}, counted from 0")
-        job = self._subject.answers(layer)
-        return in_levels(job.result.of(unit)) if job.state == "done" else job.told()
+        job = self._subject.before_answers(layer)
+        return in_levels(self._subject.answers_of(layer, unit)) if job.state == "done" else job.told()
 
 
 def in_square(points: np.ndarray) -> np.ndarray:

@@ -47,10 +47,6 @@ class Answers:
     rows: np.ndarray
     statistics: UnitStatistics
 
-    def of(self, unit: int) -> np.ndarray:
-        """float32 (pictures,)."""
-        return self.rows[:, unit].astype(np.float32)
-
 
 @dataclass(frozen=True)
 class _Loaded:
@@ -296,10 +292,28 @@ class Subject:
 
         return self.jobs.start(f"fits/{layer.name}", f"fitting filters ({layer.name})", work, line="filters")
 
-    def answers(self, layer: Layer) -> Job:
-        """Answers of a layer's units to every picture, and their statistics."""
+    def before_answers(self, layer: Layer) -> Job:
+        """What has to be done before a single unit's answers can be told: features on disk, or all units' answers."""
         self.check_fit()
-        begun = self.features(layer.name) if layer.places == 1 or layer.name == self.layer else None
+        return self.features(layer.name) if self._kept(layer) else self.answers(layer)
+
+    def answers_of(self, layer: Layer, unit: int) -> np.ndarray:
+        """One unit's answers to every picture, float32 (pictures,), once `before_answers` is done."""
+        result = self.before_answers(layer).result
+        if isinstance(result, Answers):
+            return result.rows[:, unit].astype(np.float32)
+        assert isinstance(result, Features) and result.array is not None
+        places = result.array[:, unit * layer.places : (unit + 1) * layer.places]
+        return np.asarray(places.max(axis=1)).astype(np.float32)
+
+    def _kept(self, layer: Layer) -> bool:
+        """Whether a layer's features are kept on disk: not those of many maps, which would be gigabytes."""
+        return layer.places == 1 or layer.name == self.layer
+
+    def answers(self, layer: Layer) -> Job:
+        """Answers of all of a layer's units to every picture, and their statistics."""
+        self.check_fit()
+        begun = self.features(layer.name) if self._kept(layer) else None
 
         def work(screen: Screen) -> Answers:
             return self._answers(layer, begun.result if begun is not None else None, screen)

@@ -14,7 +14,7 @@ from starlette.routing import Route
 
 from striate.app.exploring.answered import whole_number
 from striate.app.exploring.layers import Layer, levels
-from striate.app.exploring.subject import Answers, Subject
+from striate.app.exploring.subject import Subject
 from striate.app.screen import Screen
 from striate.app.web.pictures import data_address, data_uri
 from striate.app.web.server import page
@@ -22,6 +22,7 @@ from striate.errors import BadInput
 from striate.measure import FilterFits, fit_filters
 from striate.measure.filters import KINDS
 from striate.measure.stimulus import optimal_stimulus
+from striate.measure.units import UnitSums
 from striate.models.sparse.trained import flat
 
 _MOST, _LEAST = 48, 24
@@ -52,9 +53,9 @@ class UnitPage:
         subject = self._subject
         values: dict[str, Any] = {"layer": layer, "unit": unit, "answers": None, "why": "", "job": None}
         try:
-            job = subject.answers(layer)
+            job = subject.before_answers(layer)
             if job.state == "done":
-                values["answers"] = self._answers(job.result, unit)
+                values["answers"] = self._answers(subject.answers_of(layer, unit))
             else:
                 values["job"] = job.told()
         except BadInput as error:
@@ -83,17 +84,18 @@ class UnitPage:
             fits, at = fit_filters(layer.filters[unit : unit + 1]), 0
         return _in_words(fits, at)
 
-    def _answers(self, answers: Answers, unit: int) -> dict[str, Any]:
-        given = answers.of(unit)
-        statistics = answers.statistics
+    def _answers(self, given: np.ndarray) -> dict[str, Any]:
+        sums = UnitSums(1)
+        sums.update(given[:, None])
+        statistics = sums.statistics()
         order = np.argsort(-given, kind="stable")
         counts, edges = np.histogram(given, bins=_BINS)
         return {
-            "mean": float(statistics.mean[unit]),
-            "deviation": float(statistics.deviation[unit]),
-            "largest": float(statistics.largest[unit]),
-            "sparseness": _finite(statistics.sparseness[unit]),
-            "silent": bool(statistics.silent[unit]),
+            "mean": float(statistics.mean[0]),
+            "deviation": float(statistics.deviation[0]),
+            "largest": float(statistics.largest[0]),
+            "sparseness": _finite(statistics.sparseness[0]),
+            "silent": bool(statistics.silent[0]),
             "most": [self._shown(int(position), given) for position in order[:_MOST]],
             "least": [self._shown(int(position), given) for position in order[::-1][:_LEAST]],
             "histogram": _bars(counts, edges),
@@ -116,7 +118,7 @@ class UnitPage:
             return self._climb(layer, unit, screen)
 
         name, says = f"stimulus/{layer.name}/{unit}", f"looking for what {layer.kind} {unit} wants"
-        job = self._subject.jobs.start(name, says, work, line="filters")
+        job = self._subject.jobs.start(name, says, work, line="units")
         return JSONResponse(job.told() | ({"picture": job.result} if job.state == "done" else {}))
 
     def _climb(self, layer: Layer, unit: int, screen: Screen) -> str:

@@ -255,6 +255,7 @@
       striate.element("a", { class: "button quiet", href: "/similar?at=" + i, text: "More like it" }),
     );
     root.dataset.chosen = i;
+    root.dataset.choices = Number(root.dataset.choices || 0) + 1;
     draw();
   }
   const hint = byId("hint");

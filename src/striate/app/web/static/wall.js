@@ -3,7 +3,7 @@
 (() => {
   const root = document.getElementById("filters"), wall = document.getElementById("wall"), canvas = document.getElementById("canvas");
   const order = document.getElementById("order"), size = document.getElementById("size"), pixels = document.getElementById("pixels");
-  const peek = document.getElementById("peek"), waiting = document.getElementById("waiting"), nothing = document.getElementById("nothing");
+  const peek = document.getElementById("peek"), waiting = document.getElementById("waiting");
   const context = canvas.getContext("2d");
   const layer = root.dataset.layer, kind = root.dataset.kind, GAP = 4, EVERY_MS = 900;
   let known = null, sheet = null, shown = [], columns = 1, cell = 52, here = -1, asked = "", ratio = 1, drawing = false;
@@ -18,7 +18,6 @@
     const busy = told.jobs.filter((job) => job.state === "running" || job.state === "waiting");
     const failed = told.jobs.find((job) => job.state === "failed");
     waiting.textContent = busy.length ? busy.map((job) => job.says + (job.share === null ? "" : " " + striate.percent(job.share))).join("; ") + " …" : failed ? failed.error : "\u00a0";
-    nothing.hidden = Boolean(told.sheet);
     load();
     counts();
     arrange();

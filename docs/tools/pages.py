@@ -77,7 +77,9 @@ def _commands(block: re.Match[str], text: str) -> list[Shown]:
         else:
             last = found.pop()
             continued = line.startswith("> ") and not last.output
-            command = last.command.removesuffix("\\") + line[2:] if continued else last.command
+            # A line that ends in a backslash goes on; others are lines of a here-document.
+            joined = last.command.removesuffix("\\") if last.command.endswith("\\") else f"{last.command}\n"
+            command = joined + line[2:] if continued else last.command
             output = last.output if continued else (*last.output, line)
             found.append(Shown(command, output, last.line, not_run, last.until_stopped))
     return found
@@ -101,11 +103,12 @@ def inline_commands(path: Path) -> list[str]:
 
 def striate_calls(command: str) -> list[list[str]]:
     """The words after `striate` of every call in a line of shell: where it is the command, or what `timeout` runs."""
-    lexer = shlex.shlex(command, posix=True, punctuation_chars="|&;<>")
+    lexer = shlex.shlex(command, posix=True, punctuation_chars="|&;<>\n")
     lexer.whitespace_split = True
+    lexer.whitespace = " \t"
     parts: list[list[str]] = [[]]
     for word in lexer:
-        if set(word) <= set("|&;<>"):
+        if set(word) <= set("|&;<>\n"):
             parts.append([])
         else:
             parts[-1].append(word)

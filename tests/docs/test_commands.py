@@ -83,6 +83,7 @@ PAGE = """# A page
 ```console
 $ first one \\
 >   goes on
+> and on
 it says
 ...
 $ second
@@ -109,10 +110,10 @@ def test_commands_and_quotes_are_found_with_their_lines(tmp_path: Path) -> None:
     page = read_page(path)
     assert (page.runs, page.after) == (True, "verbs/other")
     assert page.shown == (
-        Shown("first one   goes on", ("it says", "..."), 4),
-        Shown("second", (), 8),
-        Shown("third", (), 12, not_run="hours"),
-        Shown("fourth", ("ready",), 17, until_stopped=True),
+        Shown("first one   goes on\nand on", ("it says", "..."), 4),
+        Shown("second", (), 9),
+        Shown("third", (), 13, not_run="hours"),
+        Shown("fourth", ("ready",), 18, until_stopped=True),
     )
     path.write_text("```console\nno prompt\n```\n")
     with pytest.raises(ValueError, match="2: a console block begins"):

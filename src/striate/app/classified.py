@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from striate.app.classifying import Judged, learn_and_judge, views
+from striate.app.finetuning import FOLDER, tune_and_judge
 from striate.app.lessons import Lesson, read_lesson, read_test
 from striate.app.predicting import abstaining
 from striate.app.screen import Screen
@@ -87,7 +88,10 @@ def classify_run(
     found = []
     for view, methods in ((seen, wish.methods), (raw, ("logistic",))):
         for method in methods:
-            found.append(learn_and_judge(view, method, train, other, names, wish.seed, about))
+            if method == "finetune":
+                found.append(tune_and_judge(run, train, other, names, wish.seed, out, screen))
+            else:
+                found.append(learn_and_judge(view, method, train, other, names, wish.seed, about))
             screen.check()
     rules = [None if one.classifier is None else abstaining(one.classifier, wish.least, wish.error) for one in found]
     result = {
@@ -138,7 +142,9 @@ def _keep(
     for one in found:
         if one.classifier is not None:
             method = one.classifier.about["method"]
-            kept[method] = str(out / f"classifier-{method}.safetensors")
+            # A fine-tuned net is a model of its own, and its classifier lies with it.
+            folder = out / FOLDER if method == "finetune" else out
+            kept[method] = str(folder / f"classifier-{method}.safetensors")
             one.classifier.save(Path(kept[method]))
     figures = drawn(found, rules[0], names, wish.error)
     for name, (_, png) in figures.items():

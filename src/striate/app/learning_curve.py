@@ -53,6 +53,8 @@ def draw_curve(
     Raises:
         BadInput: too few labels.
     """
+    if "finetune" in wish.methods:
+        raise BadInput("--curve compares classifiers on fixed features: fine-tune at one number of labels, with --per-class K")
     pool, names = read_lesson(store, classes)
     if test is not None:
         judged_on = read_test(test, names, classes)

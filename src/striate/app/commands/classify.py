@@ -84,7 +84,8 @@ def _learn(args: argparse.Namespace, screen: Screen, other: Any) -> dict[str, An
     if other is not None:
         assert first.classifier is not None
         rule = abstaining(first.classifier, args.abstain, args.abstain_error)
-        result |= predict(args.run, first.classifier, other, args.out, rule, screen)
+        model = out / "finetuned" if methods[0] == "finetune" else args.run
+        result |= predict(model, first.classifier, other, args.out, rule, screen)
     return result
 
 
@@ -165,5 +166,6 @@ def show(result: dict[str, Any], screen: Screen) -> None:
         screen.say(f"{result['given']:,} of {result['count']:,} pictures named in {result['predictions']}")
         screen.say("next: striate serve RUN STORE" if "methods" not in result else f"next: striate serve {result['run']}")
         return
-    kept = next(iter(result["classifiers"].values()))
-    screen.say(f"next: striate classify {result['run']} --use {kept} --predict STORE -o predictions.parquet")
+    method, kept = next(iter(result["classifiers"].items()))
+    model = Path(kept).parent if method == "finetune" else result["run"]
+    screen.say(f"next: striate classify {model} --use {kept} --predict STORE -o predictions.parquet")

@@ -20,8 +20,10 @@ class Metric:
         name: of it.
         unit_queries: whether queries are brought to norm 1 first.
         from_products: products (queries, rows), norms of rows (rows,) and of queries (queries,) to likenesses, in place.
-        margin: how far those can be from the truth, given a bound of the products and one of sums in float32 (both in
-            |q||x|), the largest norm of a row and the norms of the queries.
+        margin: how far those can be from the truth, (queries,), given bounds of the products' errors (queries,) (for rows of
+            norm 1), that of sums in float32 (for |q||x| = 1), the largest norm of a row and the queries' norms.
+        product: how large the product (twice it, for `l2`) is at most where the likeness is a given one (queries,), over the
+            metric's own scale; given the least and largest norms of rows and the queries' norms.
         exact: likenesses (n,) of pairs, from queries and rows float64 (n, d).
         shown: likenesses to what people call the metric (a distance for `l2`).
     """
@@ -29,7 +31,8 @@ class Metric:
     name: str
     unit_queries: bool
     from_products: Callable[[Tensor, Tensor, Tensor], Tensor]
-    margin: Callable[[float, float, float, np.ndarray], np.ndarray]
+    margin: Callable[[np.ndarray, float, float, np.ndarray], np.ndarray]
+    product: Callable[[np.ndarray, float, float, np.ndarray], np.ndarray]
     exact: Callable[[np.ndarray, np.ndarray], np.ndarray]
     shown: Callable[[np.ndarray], np.ndarray]
 
@@ -57,20 +60,38 @@ def _minus_squares_from(products: Tensor, norms: Tensor, query_norms: Tensor) ->
     return products.mul_(2).sub_(norms.square()).sub_(query_norms.square()[:, None])
 
 
+def _largest_product(likeness: np.ndarray, least: float, most: float, norms: np.ndarray) -> np.ndarray:
+    """Of -|q - x|^2 = 2 q.x - |x|^2 - |q|^2."""
+    return np.maximum(np.abs(likeness + norms**2 + least**2), np.abs(likeness + norms**2 + most**2))
+
+
 DOT = Metric(
-    "dot", False, lambda p, _, __: p, lambda m, _, widest, norms: m * widest * norms, _products, lambda likeness: likeness
+    "dot",
+    unit_queries=False,
+    from_products=lambda products, _, __: products,
+    margin=lambda errors, _, widest, __: errors * widest,
+    product=lambda likeness, _, __, ___: np.abs(likeness),
+    exact=_products,
+    shown=lambda likeness: likeness,
 )
 COSINE = Metric(
-    "cosine", True, _cosines_from, lambda m, sums, _, norms: (m + 2 * sums) * norms, _cosines, lambda likeness: likeness
+    "cosine",
+    unit_queries=True,
+    from_products=_cosines_from,
+    # The norm of a row is such a sum, too.
+    margin=lambda errors, sums, _, norms: errors + 2 * sums * norms,
+    product=lambda likeness, _, __, ___: np.abs(likeness),
+    exact=_cosines,
+    shown=lambda likeness: likeness,
 )
 L2 = Metric(
     "l2",
-    False,
-    _minus_squares_from,
-    # The squared norms are rounded, too, as sums of as many numbers are.
-    lambda m, sums, widest, norms: 2 * m * widest * norms + 2 * sums * (widest + norms) ** 2,
-    _minus_squares,
-    lambda likeness: np.sqrt(-likeness),
+    unit_queries=False,
+    from_products=_minus_squares_from,
+    margin=lambda errors, sums, widest, norms: 2 * errors * widest + 2 * sums * (widest + norms) ** 2,
+    product=_largest_product,
+    exact=_minus_squares,
+    shown=lambda likeness: np.sqrt(-likeness),
 )
 METRICS = {metric.name: metric for metric in (COSINE, L2, DOT)}
 

@@ -21,7 +21,7 @@ from striate.compute import choose_dtype
 from striate.errors import BadInput
 from striate.measure.retrieval.best import Best
 from striate.measure.retrieval.metrics import Metric, metric_named
-from striate.measure.retrieval.rounding import product_margin
+from striate.measure.retrieval.rounding import UNIT, product_errors, sum_error
 
 # Rows in float32 that stay in cache until their norms are known; bf16 products want more rows at once.
 _CACHED_BYTES, _BF16_BYTES, _GPU_BYTES = 8 << 20, 64 << 20, 1 << 30
@@ -98,12 +98,12 @@ def nearest(
     start = 0
     while start < len(rows):
         block = as_tensor(rows[start : start + screen.at_once])
-        likeness, widest = screen.likeness(block, None if norms is None else norms[start : start + len(block)])
-        judge = _Judge(exact, screen, block, start, best, rule, widest)
+        likeness, norms_between = screen.likeness(block, None if norms is None else norms[start : start + len(block)])
+        judge = _Judge(exact, screen, block, start, best, rule, norms_between[1])
         if np.isneginf(best.least).any():
             # The likest of the first block, by the screen, set the line for its other rows.
             judge.pairs(*_take_likest(likeness, min(k, len(block))))
-        query, row = _reaching(likeness, best.least - screen.margin(widest))
+        query, row = _reaching(likeness, screen.line(best.least, *norms_between))
         if screen.dtype != torch.float32 and len(row) > _MANY * len(block) * len(exact):
             screen = screen.in_float32()
         judge.pairs(query, row)
@@ -192,7 +192,7 @@ class _Screen:
         dim = queries.shape[1]
         self._norms = np.sqrt(np.einsum("ij,ij->i", queries, queries))
         self._operand = torch.from_numpy(self.single).to(device, dtype)
-        self._error = product_margin(dim, dtype, device, rounded=1 if own == dtype else 2)
+        self._errors = product_errors(queries, self._operand, rows_rounded=own != dtype)
         wanted = _GPU_BYTES if device.type == "cuda" else _CACHED_BYTES if dtype == torch.float32 else _BF16_BYTES
         fitting = min(wanted // (dim * dtype.itemsize), _LIKENESS_BYTES // (4 * max(1, len(queries))))
         self.at_once = int(np.clip(fitting, 64, 1 << 16))
@@ -203,20 +203,32 @@ class _Screen:
         """The same in float32."""
         return _Screen(self._queries, self._rule, torch.float32, self._device, None)
 
-    def likeness(self, block: Tensor, norms: np.ndarray | None) -> tuple[Tensor, float]:
-        """Likenesses (queries, rows) float32, minus infinity for rows that are no numbers; and the largest norm."""
+    def likeness(self, block: Tensor, norms: np.ndarray | None) -> tuple[Tensor, tuple[float, float]]:
+        """Likenesses (queries, rows) float32, minus infinity for rows that are no numbers; and the least and largest norms."""
         operand, widths = self._prepared(block, None if norms is None else as_tensor(norms))
         likeness = torch.mm(self._operand, operand.t()).float()
         likeness = self._rule.from_products(likeness, widths, torch.from_numpy(self._norms).to(likeness))
         whole = widths.isfinite()
         if not whole.all():
             likeness[:, ~whole] = -torch.inf
-        return likeness, float(widths[whole].max()) if whole.any() else 0.0
+        widths = widths[whole]
+        return likeness, (float(widths.min()), float(widths.max())) if len(widths) else (0.0, 0.0)
 
-    def margin(self, widest: float, exact_products: bool = False) -> np.ndarray:
-        """How far likenesses can be from the truth, (queries,), rows having this norm at most; of float32 products if asked."""
-        sums = product_margin(self.single.shape[1], torch.float32, torch.device("cpu"))
-        return self._rule.margin(sums if exact_products else self._error, sums, widest, self._norms)
+    def line(self, least: np.ndarray, narrowest: float, widest: float) -> np.ndarray:
+        """What a row's likeness must be, as it was computed, for the true one to reach `least`, (queries,)."""
+        sums = sum_error(self.single.shape[1])
+        margin = self._rule.margin(self._errors, sums, widest, self._norms)
+        if self.dtype != torch.float32:
+            # The product was rounded once more, relative to itself.
+            found = np.isfinite(least)
+            product = self._rule.product(np.where(found, least, 0), narrowest, widest, self._norms)
+            margin = margin + np.where(found, UNIT[self.dtype] * (1 + UNIT[self.dtype]) * (product + margin), 0)
+        return least - margin
+
+    def single_line(self, least: np.ndarray, widest: float) -> np.ndarray:
+        """The same for likenesses in float32 throughout."""
+        sums = sum_error(self.single.shape[1])
+        return least - self._rule.margin(sums * self._norms, sums, widest, self._norms)
 
     def _prepared(self, block: Tensor, norms: Tensor | None) -> tuple[Tensor, Tensor]:
         """A block in the products' format, and its norms."""
@@ -275,10 +287,9 @@ class _Judge:
     def pairs(self, query: np.ndarray, row: np.ndarray) -> None:
         """Offer pairs to the best."""
         at_once = max(1, _JUDGED_BYTES // (4 * self.exact.shape[1]))
-        margin = self.screen.margin(self.widest, exact_products=True)
         for begin in range(0, len(row), at_once):
             i, j = query[begin : begin + at_once], row[begin : begin + at_once]
             rows = self.block[torch.from_numpy(j)].cpu().float().numpy()
-            likely = self.rule.exact(self.screen.single[i], rows) >= (self.best.least - margin)[i]
+            likely = self.rule.exact(self.screen.single[i], rows) >= self.screen.single_line(self.best.least, self.widest)[i]
             i, j, rows = i[likely], j[likely], rows[likely]
             self.best.offer(i, self.start + j, self.rule.exact(self.exact[i], rows.astype(np.float64)))

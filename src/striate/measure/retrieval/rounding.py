@@ -1,34 +1,44 @@
-"""How far a product of two rows, as it was computed, can lie from what it is, in units of the rows' norms.
+"""How far products of rows, as they are computed, can lie from what they are.
 
-Each component of a row that is rounded to a format is off by u of itself at most, so a product of two is off by 2u |q||x| (the
-sum of |q_i x_i| is at most |q||x|: Cauchy and Schwarz). Adding d numbers up in float32, in any order, adds d 2^-24 |q||x|, and
-an output rounded to the format another u. (Higham, Accuracy and Stability of Numerical Algorithms, section 3.1.)
+A query that is rounded to a format is off by a known vector, and its product with a row x by that vector's norm times |x| at
+most (Cauchy and Schwarz). Rounding a row moves each component by u of itself at most, the product by u |q||x|. Adding d numbers
+up in float32, in any order, costs d 2^-24 |q||x|, and rounding the output u of the product itself. (Higham, Accuracy and
+Stability of Numerical Algorithms, section 3.1.)
 """
 
 from __future__ import annotations
 
+import numpy as np
 import torch
+from torch import Tensor
 
 # Half of the distance between neighbouring numbers, relative: 24 and 8 digits.
-_UNIT = {torch.float32: 2.0**-24, torch.bfloat16: 2.0**-8}
-# Tensor cores may cut float32 operands to 10 bits rather than round them.
+UNIT = {torch.float32: 2.0**-24, torch.bfloat16: 2.0**-8}
+# Tensor cores may cut float32 operands to 10 bits after the first, rather than round them.
 _TF32_UNIT = 2.0**-10
+# Parts of a long bf16 product that a GPU may round before it adds them.
+_GPU_PARTS = 3
 # Second-order terms, and the few operations that come after the product.
 _MORE = 8
 
 
-def product_margin(dim: int, dtype: torch.dtype, device: torch.device, rounded: int = 2) -> float:
-    """A bound on |computed - true| / (|q||x|) of products of rows of this width, whose sums run in float32.
+def sum_error(dim: int) -> float:
+    """Of float32 sums of so many products, relative to |q||x|."""
+    return (dim + _MORE) * UNIT[torch.float32]
+
+
+def product_errors(queries: np.ndarray, operand: Tensor, rows_rounded: bool) -> np.ndarray:
+    """A bound on |computed - true| / |x| of a query's products before they are rounded to their format, (queries,).
 
     Args:
-        dim: components of a row.
-        dtype: of the operands.
-        device: where; a GPU may take float32 operands as tf32, and add parts of a long bf16 product up in bf16.
-        rounded: how many of the two operands were rounded to that format.
+        queries: float64 (q, d).
+        operand: the same in the products' format, on the products' device.
+        rows_rounded: whether rows were brought to that format, or came in it.
     """
-    sums = (dim + _MORE) * _UNIT[torch.float32]
-    gpu = device.type == "cuda"
-    if dtype == torch.float32:
-        return sums + (2 * _TF32_UNIT if gpu and torch.backends.cuda.matmul.allow_tf32 else 0.0)
-    # The output is rounded, too; on a GPU, parts of the sum.
-    return sums + (rounded + (4 if gpu else 1)) * _UNIT[dtype] * (1 + 2 * _UNIT[dtype])
+    norms = np.linalg.norm(queries, axis=1)
+    rounded = np.linalg.norm(queries - operand.cpu().double().numpy(), axis=1)
+    units = float(rows_rounded) * UNIT[operand.dtype]
+    if operand.device.type == "cuda":
+        tf32 = torch.backends.cuda.matmul.allow_tf32
+        units += _GPU_PARTS * UNIT[torch.bfloat16] if operand.dtype == torch.bfloat16 else 2 * _TF32_UNIT * tf32
+    return (rounded + (units + sum_error(queries.shape[1])) * norms) * (1 + 2 * UNIT[operand.dtype])

@@ -15,13 +15,15 @@ import torch
 import yaml
 
 import striate as package
-from small_models import KINDS, pictures, save_all
+from small_models import KINDS, VARIANTS, Small, pictures, preprocessor, save_all
 from striate.app.exporting.checking import Check, difference, insist
 from striate.app.exporting.formats import FORMATS, export_model
 from striate.app.exporting.program import open_program, write_program
 from striate.app.exporting.trained import Trained, trained
+from striate.app.load import Parts
 from striate.errors import BadInput, StriateError
 from striate.images import ArraySource, import_images
+from striate.models.rbm import RBM, Bernoulli
 from training import striate
 
 
@@ -48,8 +50,10 @@ def test_onnx_of_every_kind_gives_the_run_s_features(kind: str, models: Path, tm
     assert result["checked"]["largest_relative_difference"] < 1e-4
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", [*KINDS, "11pct", "tied", "tiled"])
 def test_programs_of_every_kind_give_the_run_s_features(kind: str, models: Path, tmp_path: Path) -> None:
+    if kind in VARIANTS:
+        VARIANTS[kind]().save(models / kind, kind)
     encoder = package.load(models / kind)
     export_model(trained(models / kind, encoder.layers), tmp_path / "m.pt2", "program")
     levels = pictures(encoder.image_shape, 11)
@@ -59,6 +63,16 @@ def test_programs_of_every_kind_give_the_run_s_features(kind: str, models: Path,
         for layer, found in zip(encoder.layers, run(levels[:count])):
             off = float((found - wanted[layer][:count]).abs().max())
             assert found.shape == (count, encoder.dims[layer]) and off < 2e-5 * float(wanted[layer].abs().max()), layer
+
+
+def test_rare_units_keep_their_digits(tmp_path: Path) -> None:
+    # e^-19 to e^-21: below what onnxruntime's own sigmoid reaches, and closed: far down a sigmoid is an exponential.
+    model = RBM(torch.zeros(3, 16), torch.zeros(16), torch.tensor([-19.0, -20.0, -21.0]), Bernoulli())
+    Small(Parts((model,)), preprocessor((1, 4, 4), kind="scale"), (1, 4, 4)).save(tmp_path, "rare")
+    export_model(trained(tmp_path), tmp_path / "m.onnx", "onnx")
+    session = onnxruntime.InferenceSession(tmp_path / "m.onnx", providers=["CPUExecutionProvider"])
+    [found] = session.run(None, {"pictures": pictures((1, 4, 4), 2)})
+    np.testing.assert_allclose(found, np.exp([[-19.0, -20.0, -21.0]] * 2), rtol=1e-6)
 
 
 @pytest.mark.parametrize("form", ["safetensors", "huggingface"])

@@ -109,7 +109,12 @@ class Dense(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(n, in) to (n, out)."""
         total_input = F.linear(x if self.scale is None else x / self.scale, self.weights, self.bias)
-        return torch.sigmoid(total_input) if self.sigmoid else total_input
+        return logistic(total_input) if self.sigmoid else total_input
+
+
+def logistic(x: Tensor) -> Tensor:
+    """1 / (1 + exp(-x)), written out: onnxruntime's own sigmoid is cut off at -18, and rare units live below that."""
+    return (1 + torch.exp(-x)).reciprocal()
 
 
 def stack_steps(rbms: Sequence[RBM]) -> Steps:

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from striate.models.module import logistic
 from striate.models.rbm.rbm import RBM
 from striate.preprocess import Preprocessor
 from striate.preprocess.contrast import normalise_contrast
@@ -71,7 +72,7 @@ class PatchLayer(nn.Module):
             total_input = answers.unflatten(0, (-1, *self.places)).permute(0, 3, 1, 2)
         else:
             total_input = F.conv2d(levels, self.filters, self.bias, self.stride)
-        return _averages(torch.sigmoid(total_input), self.places, self.regions)
+        return _averages(logistic(total_input), self.places, self.regions)
 
 
 def _averages(maps: Tensor, places: tuple[int, int], regions: int) -> Tensor:

@@ -20,14 +20,17 @@ myst_heading_anchors = 3
 # Links from pages to folders of the repository (recipes/, benchmarks/) lead there on GitHub and nowhere here.
 suppress_warnings = ["myst.xref_missing"]
 
-autodoc_typehints = "description"
+autodoc_typehints_format = "short"
 autodoc_member_order = "bysource"
-autodoc_class_signature = "separated"
+python_use_unqualified_type_names = True
+maximum_signature_line_length = 88
 napoleon_use_rtype = False
 napoleon_use_ivar = True
 
 # Most code blocks are commands or listings of files.
 highlight_language = "none"
+# Two dashes begin an option.
+smartquotes = False
 # Single backticks in docstrings are code, as in Markdown.
 default_role = "literal"
 html_theme = "furo"

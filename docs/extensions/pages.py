@@ -165,8 +165,16 @@ class _Keys(_Made):
         return keys_text()
 
 
+def _plain_properties(app: Sphinx, what: str, name: str, thing: object, options: object, lines: list[str]) -> None:
+    """Keep napoleon from taking what stands before a property's first colon for its type."""
+    if what in ("property", "attribute") and lines:
+        lines[0] = lines[0].replace(": ", " - ", 1)
+
+
 def setup(app: Sphinx) -> dict[str, Any]:
     """What Sphinx calls."""
+    # Before napoleon, which has the usual priority of 500.
+    app.connect("autodoc-process-docstring", _plain_properties, priority=400)
     of_program = {"verb": _Verb, "verbs": _Verbs, "recipes": _Recipes, "recipe-keys": _Keys}
     of_results = {"findings": _Findings, "results": _Results}
     for name, directive in {**of_program, **of_results}.items():

@@ -8,10 +8,14 @@ goes on with one), the others what they print; `...` stands for anything, alone 
 
 from __future__ import annotations
 
+import contextlib
+import io
 import re
 import shlex
 from dataclasses import dataclass
 from pathlib import Path
+
+from striate.app.main import VERBS, verb_parser
 
 _FENCE = re.compile(
     r"(?:<!-- (?P<mark>not run: .+?|until stopped) -->\n+)?^```console\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL
@@ -113,3 +117,19 @@ def striate_calls(command: str) -> list[list[str]]:
         else:
             parts[-1].append(word)
     return [part[part.index("striate") + 1 :] for part in parts if "striate" in part and part[0] in ("striate", "timeout")]
+
+
+def complaint(words: list[str]) -> str | None:
+    """What the program's own parser says against a call, or None. (Words in capitals stand for something: `striate VERB`.)"""
+    verb, *arguments = words or [""]
+    if verb.isupper() or verb.startswith("-"):
+        return None
+    if verb not in VERBS:
+        return f"no verb {verb!r}"
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
+            verb_parser(verb).parse_intermixed_args(arguments)
+    except SystemExit as stop:
+        return said.getvalue().strip() if stop.code else None
+    return None

@@ -22,7 +22,7 @@ if __package__ in (None, ""):
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from tools.home import make_home
-from tools.pages import Page, Shown, read_page
+from tools.pages import Page, Shown, complaint, read_page, striate_calls
 
 DOCS = Path(__file__).resolve().parents[1]
 _LIMIT_S = 600
@@ -131,14 +131,18 @@ def run_until_stopped(shown: Shown, folder: Path, home: Path) -> str:
 
 
 def compare(shown: Shown, printed: str) -> str:
-    """Hold quoted output against what was printed, and return the latter.
+    """Hold quoted output against what was printed, and return the latter; what it names as the next command must be one.
 
     Raises:
-        Differs: it is not in there.
+        Differs: it is not in there, or the next command is none.
     """
     if shown.output and not shown.pattern().search(_plain(printed) + "\n"):
         quoted = "\n".join(shown.output)
         raise Differs(f"`{shown.command}` should print\n{quoted}\nand printed\n{printed}")
+    for follows in re.findall(r"^next\b[^:\n]*: (striate .+)$", printed, re.MULTILINE):
+        for words in striate_calls(follows):
+            if wrong := complaint(words):
+                raise Differs(f"`{shown.command}` names as next `{follows}`, which is no command: {wrong}")
     return printed
 
 

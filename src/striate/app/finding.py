@@ -176,6 +176,6 @@ def _next(search: Search, result: dict[str, Any]) -> str:
     found = result["found"]
     store = shlex.quote(str(search.searcher.store.path))
     if "unit" in result and search.run is not None:
-        return f"striate serve {shlex.quote(search.run)} --store {store}"
+        return f"striate serve {shlex.quote(search.run)} {store}"
     key = found[0]["key"] if found else "KEY"
     return f"striate search {shlex.quote(search.source)} {store} --key {shlex.quote(key)}"

@@ -1,8 +1,8 @@
 """Claim: exact search at the speed of the bare product and of FAISS's flat index; ten million codes in 0.15 s.
 
 Rows of 4,096 numbers in a memory map (1,000,000 of them, 16 GB as float32; 80,000 with --quick), 100 queries at once, k = 10;
-codes of 256 bits, a query at a time on one thread. The rows are standard normal, the hardest case for a screen: all lie at nearly
-the same distance. Files lie in a temporary folder (TMPDIR says where) and are deleted.
+codes of 256 bits, a query at a time on one thread. The rows are standard normal, the hardest case for a screen: all lie at
+nearly the same distance. Files lie in a temporary folder (TMPDIR says where) and are deleted.
 """
 
 from __future__ import annotations

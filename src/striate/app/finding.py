@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from striate.app.asking import ask
+from striate.app.asking import Asked, ask
 from striate.app.feature_files import SUFFIXES, Features, read_features
 from striate.app.features import kept_features, source_of
 from striate.app.quick_search import InvertedLists, Quick, SignCodes, quick_search
@@ -113,8 +113,7 @@ def find(
     found = searcher.by_query(asked.row, k, without=asked.positions)
     result = _described(search, _SCORES[searcher.metric], found) | {"asked": list(asked.names), "metric": searcher.metric}
     if sheet is not None:
-        names = [Path(name).name or name for name in asked.names]
-        _draw(sheet, searcher, found, asked.pictures, names)
+        _draw(sheet, searcher.store, asked, [found])
     return result | {"sheet": None if sheet is None else str(sheet), "next": _next(search, result)}
 
 
@@ -124,9 +123,7 @@ def find_unit(search: Search, unit: int, k: int, sheet: Path | None) -> dict[str
     most, least = searcher.by_unit(unit, k), searcher.by_unit(unit, k, least=True)
     result = _described(search, "activity", most) | {"unit": unit, "least": _named(searcher.store, least)}
     if sheet is not None:
-        both = Found(np.concatenate([most.positions, least.positions]), np.concatenate([most.scores, least.scores]))
-        nothing = np.empty((0, *searcher.store.shape), np.uint8)
-        _draw(sheet, searcher, both, nothing, [])
+        _draw(sheet, searcher.store, None, [most, least])
     return result | {"sheet": None if sheet is None else str(sheet), "next": _next(search, result)}
 
 
@@ -158,15 +155,20 @@ def _label(store: ImageStore, position: int) -> str | None:
     label = int(store.labels[position])
     if label == UNLABELLED:
         return None
-    return store.class_names[label] if label < len(store.class_names) else str(label)
+    return store.class_names[label] if label < len(store.class_names) else f"class {label}"
 
 
-def _draw(sheet: Path, searcher: Searcher, found: Found, asked: np.ndarray, names: Sequence[str]) -> None:
-    labels = [_label(searcher.store, position) for position in found.positions.tolist()]
-    captions = [f"{score:.3g}" + (f" {label}" if label else "") for score, label in zip(found.scores, labels)]
-    pictures = np.concatenate([asked, searcher.store[found.positions]])
+def _draw(sheet: Path, store: ImageStore, asked: Asked | None, groups: Sequence[Found]) -> None:
+    pictures, captions = [store[one.positions] for one in groups], []
+    for one in groups:
+        labels = [_label(store, position) for position in one.positions.tolist()]
+        captions += [f"{score:.3f}  {label or ''}" for score, label in zip(one.scores.tolist(), labels)]
+    if asked is not None:
+        pictures.insert(0, asked.pictures)
+        captions = [*(Path(name).name or name for name in asked.names), *captions]
+    made = captioned_sheet(np.concatenate(pictures), captions, [len(one) for one in pictures], framed=asked is not None)
     try:
-        save_png(captioned_sheet(pictures, [*names, *captions], framed=len(names)), sheet)
+        save_png(made, sheet)
     except (OSError, ValueError) as error:
         raise BadInput(f"{sheet} cannot be written as PNG: {error}") from None
 

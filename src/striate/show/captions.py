@@ -13,35 +13,43 @@ _PAPER, _INK, _FRAME = (24, 24, 24), (225, 225, 225), (255, 190, 60)
 
 
 def captioned_sheet(
-    pictures: np.ndarray, captions: Sequence[str], framed: int = 0, columns: int | None = None, lines: int = 1
+    pictures: np.ndarray, captions: Sequence[str], groups: Sequence[int], framed: bool = False, columns: int | None = None
 ) -> np.ndarray:
     """A sheet (h, w, 3) of pictures uint8 (n, c, h, w), enlarged by a whole number, each with its caption.
 
     Args:
         pictures: of one shape.
-        captions: one a picture, of so many lines at most; what is too long is cut.
-        framed: so many of the first are framed, and have rows of their own.
+        captions: one a picture; of what is too long the end is shown.
+        groups: how many pictures each group has; groups begin on rows of their own.
+        framed: whether the first group is framed.
         columns: tiles a row; by default about a square.
-        lines: of text beneath a picture.
     """
-    count, _, height, width = pictures.shape
+    _, _, height, width = pictures.shape
     enlarge = max(1, round(_TILE / max(height, width)))
     high, wide = height * enlarge, max(width * enlarge, _TILE)
-    columns = columns or max(1, min(8, int(np.ceil(np.sqrt(count)))))
-    places = [*range(framed), *(number + -framed % columns for number in range(framed, count))]
-    tall = high + lines * _LINE + 2 * _BORDER
-    rows = max(places, default=0) // columns + 1
-    sheet = Image.new("RGB", (columns * (wide + 2 * _BORDER), rows * tall), _PAPER)
+    columns = columns or max(1, min(8, int(np.ceil(np.sqrt(max(groups))))))
+    across, down = wide + 2 * _BORDER, high + _LINE + 2 * _BORDER
+    places, rows = _places(groups, columns)
+    sheet = Image.new("RGB", (columns * across, rows * down), _PAPER)
     draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(_TEXT)
     for number, (place, caption) in enumerate(zip(places, captions, strict=True)):
-        top, left = place // columns * tall + _BORDER, place % columns * (wide + 2 * _BORDER) + _BORDER
+        top, left = place // columns * down + _BORDER, place % columns * across + _BORDER
         picture = _enlarged(pictures[number], enlarge)
         sheet.paste(picture, (left + (wide - picture.width) // 2, top))
-        if number < framed:
+        if framed and number < groups[0]:
             draw.rectangle((left - 2, top - 2, left + wide + 1, top + high + 1), outline=_FRAME, width=2)
-        for line, text in enumerate(caption.split("\n")[:lines]):
-            draw.text((left, top + high + 1 + line * _LINE), _cut(text, font, wide), _INK, font)
+        draw.text((left, top + high + 1), _cut(caption, font, wide), _INK, font)
     return np.asarray(sheet)
+
+
+def _places(groups: Sequence[int], columns: int) -> tuple[list[int], int]:
+    """Each picture's tile, counted row by row, and the number of rows."""
+    places: list[int] = []
+    rows = 0
+    for count in groups:
+        places += range(rows * columns, rows * columns + count)
+        rows += -(-count // columns)
+    return places, rows
 
 
 def _enlarged(picture: np.ndarray, times: int) -> Image.Image:

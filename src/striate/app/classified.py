@@ -112,10 +112,9 @@ def _summary(one: Judged, rule: Selective | None, names: list[str]) -> dict[str,
     own = {
         name: round(float(one.accuracy.confusion[at, at] / counts[at]), 4) for at, name in enumerate(names) if counts[at] > 0
     }
-    temperature = 1.0 if one.classifier is None else one.classifier.temperature
     found: dict[str, Any] = {
         **one.accuracy.summary(),
-        "temperature": round(temperature, 4),
+        "temperature": round(one.temperature, 4),
         "calibration_before": one.before.summary(),
         "calibration": one.after.summary(),
         "per_class": own,

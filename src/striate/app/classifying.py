@@ -57,6 +57,7 @@ class Judged:
         before, after: calibration without and with the temperature.
         confidence: (n,) of the class named, calibrated.
         right: bool (n,).
+        temperature: what its scores are divided by.
         classifier: kept form; None for baselines.
     """
 
@@ -66,6 +67,7 @@ class Judged:
     after: Calibration
     confidence: np.ndarray
     right: np.ndarray
+    temperature: float
     classifier: Classifier | None = None
 
 
@@ -117,6 +119,7 @@ def judged(name: str, learned: Learned, scores: Tensor, truth: np.ndarray, train
         calibration(tempered, truth),
         tempered.max(axis=1),
         tempered.argmax(axis=1) == truth,
+        learned.temperature,
     )
 
 

@@ -153,7 +153,7 @@ def curve_table(result: dict[str, Any]) -> Table:
     counts = [point["labels"] for point in next(iter(result["curve"].values()))]
     rows = []
     for at, count in enumerate(counts):
-        cells = [f"{100 * p['accuracy']:.1f}% ({100 * p['low']:.1f} to {100 * p['high']:.1f})" for p in _at(result, at)]
+        cells = [f"{100 * p['accuracy']:.1f}% ± {50 * (p['high'] - p['low']):.1f}" for p in _at(result, at)]
         rows.append([f"{count:,}", *cells])
     return Table(["labels a class", *result["curve"]], rows)
 

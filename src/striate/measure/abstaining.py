@@ -15,6 +15,8 @@ import numpy as np
 from striate.measure.intervals import clopper_pearson_upper
 
 _STEPS = 400
+# Clopper and Pearson's bound on a share, two wrong among n, at 0.983: this over n.
+_FORGIVING = 7.9
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,7 @@ def selective(confidence: np.ndarray, right: np.ndarray, threshold: float) -> Se
     given = confidence >= threshold
     wrong = int((given & ~right.astype(bool)).sum())
     count = int(given.sum())
-    return Selective(threshold, count / max(len(given), 1), wrong / max(count, 1), clopper_pearson_upper(wrong, count, 0.95))
+    return Selective(threshold, count / max(len(given), 1), wrong / max(count, 1), float(clopper_pearson_upper(wrong, count)))
 
 
 def threshold_for_error(confidence: np.ndarray, right: np.ndarray, target: float, sure: float = 0.95) -> Selective:
@@ -74,21 +76,19 @@ def threshold_for_error(confidence: np.ndarray, right: np.ndarray, target: float
     level = 1 - (1 - sure) / len(starts)
     threshold = float(sorted_confidence[best - 1])
     return Selective(
-        threshold, best / len(order), wrong[best - 1] / best, clopper_pearson_upper(int(wrong[best - 1]), best, level)
+        threshold, best / len(order), wrong[best - 1] / best, float(clopper_pearson_upper(int(wrong[best - 1]), best, level))
     )
 
 
 def _starts(count: int, target: float) -> list[int]:
-    """Ranks to begin at: an eighth, a quarter and a half of all; fixed before anything is looked at."""
-    least = int(np.ceil(3.7 / target))
-    return sorted({max(count // part, min(least, count)) for part in (8, 4, 2)})
+    """Ranks to begin at, fixed before anything is looked at: shares of all, but so many that two wrong ones are forgiven."""
+    least = int(np.ceil(_FORGIVING / target))
+    return sorted({max(count // part, least) for part in (32, 8, 2) if max(count // part, least) <= count})
 
 
 def _last_good(wrong: np.ndarray, start: int, target: float, error: float) -> int:
     """The last rank before the first that fails, from a start; 0 if the start fails."""
-    reached = 0
-    for rank in range(start, len(wrong) + 1, max(1, len(wrong) // _STEPS)):
-        if clopper_pearson_upper(int(wrong[rank - 1]), rank, 1 - error) > target:
-            return reached
-        reached = rank
-    return reached
+    ranks = np.arange(start, len(wrong) + 1, max(1, len(wrong) // _STEPS))
+    good = clopper_pearson_upper(wrong[ranks - 1], ranks, 1 - error) <= target
+    reached = len(ranks) if good.all() else int(good.argmin())
+    return int(ranks[reached - 1]) if reached else 0

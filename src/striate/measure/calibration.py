@@ -18,7 +18,7 @@ from torch import Tensor
 from striate.draws import generator
 
 BINS = 15
-_REPEATS = 500
+_REPEATS = 200
 # Logits that separate all held-out pictures would be sharpened without end: temperatures are searched in these bounds, and held
 # to be within about e^0.5 of 1, which matters for tens of labels and is forgotten at hundreds.
 _SHARPEST, _DULLEST = 0.05, 50.0

@@ -21,7 +21,7 @@ from torch import Tensor
 from striate.draws import generator
 from striate.errors import BadInput
 from striate.measure.calibration import temperature
-from striate.measure.folds import folds
+from striate.measure.folds import folds, own_scores
 from striate.measure.logistic_descent import descend_apart
 from striate.measure.strengths import axes_of, fit_at_once
 
@@ -263,7 +263,7 @@ def _likeliest(scores: Tensor, labels: Tensor, strengths: tuple[float, ...]) -> 
 def _by_minibatches(
     ready: Tensor, labels: np.ndarray, classes: int, fold: np.ndarray | None, strengths: tuple[float, ...]
 ) -> Learned:
-    """Every strength at once on all folds but the first, then the best on all rows, from there."""
+    """Every strength at once on all folds but the first; the best one on every fold, and on all rows."""
     mean, deviation = ready[:_FEW].float().mean(dim=0), torch.ones(ready.shape[1])
     own = torch.from_numpy(labels)
     epochs = max(_EPOCHS, -(-_STEPS * 500 // len(labels)))
@@ -280,7 +280,12 @@ def _by_minibatches(
     weights, bias = fit(torch.tensor(strengths), out[:, None].expand(-1, len(strengths)), zeros)
     rows = ready[out].float() - mean
     every = torch.einsum("nd,scd->nsc", rows, weights) + bias
-    best, scores = _likeliest(every, own[out], strengths)
+    best, _ = _likeliest(every, own[out], strengths)
     at = strengths.index(best)
+    # At that strength, what every fold's model says of its own: more to fit a temperature and a threshold on.
+    count, which = int(fold.max()) + 1, torch.from_numpy(fold)
+    zeros = torch.zeros(count, classes, ready.shape[1]), torch.zeros(count, classes)
+    each, each_bias = fit(torch.full((count,), best), which[:, None] == torch.arange(count), zeros)
+    scores = own_scores(ready, each, each_bias - each @ mean, which)
     weights, bias = fit(torch.tensor([best]), None, (weights[at : at + 1], bias[at : at + 1]))
-    return Learned(weights[0], bias[0] - weights[0] @ mean, 1.0, best, np.flatnonzero(fold == 0), scores)
+    return Learned(weights[0], bias[0] - weights[0] @ mean, 1.0, best, np.arange(len(labels)), scores)

@@ -61,10 +61,14 @@ def _together(features: Tensor, labels: np.ndarray, classes: int, l2: float, fol
     held = own[:, None] == torch.arange(models)
     strengths = torch.full((models,), l2)
     weights, bias = descend_apart(features, torch.from_numpy(labels), mean, deviation, strengths, held, start, _EPOCHS)
-    raw = (weights / deviation).flatten(0, 1)
-    offset = bias.flatten() - raw @ mean
+    return own_scores(features, weights / deviation, bias - (weights / deviation) @ mean, own)
+
+
+def own_scores(features: Tensor, weights: Tensor, bias: Tensor, fold: Tensor) -> Tensor:
+    """Scores (n, classes) of each row by its own fold's model: weights (folds, classes, d), bias (folds, classes)."""
+    folds_there, classes = bias.shape
     found = []
-    for rows, which in zip(features.split(_BLOCK), own.split(_BLOCK), strict=True):
-        scores = torch.addmm(offset, rows.float(), raw.t()).view(len(rows), models, classes)
+    for rows, which in zip(features.split(_BLOCK), fold.split(_BLOCK), strict=True):
+        scores = torch.addmm(bias.flatten(), rows.float(), weights.flatten(0, 1).t()).view(len(rows), folds_there, classes)
         found.append(scores[torch.arange(len(rows)), which])
     return torch.cat(found)

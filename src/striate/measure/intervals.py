@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+
 _Z95 = 1.959964
 
 
@@ -17,10 +19,9 @@ def wilson(successes: int, trials: int, z: float = _Z95) -> tuple[float, float]:
     return max(0.0, centre - half), min(1.0, centre + half)
 
 
-def clopper_pearson_upper(successes: int, trials: int, sure: float = 0.95) -> float:
-    """A share's upper bound that is too low at most 1 - sure of the time, exactly (Clopper and Pearson 1934)."""
+def clopper_pearson_upper(successes: int | np.ndarray, trials: int | np.ndarray, sure: float = 0.95) -> np.ndarray:
+    """Upper bounds of shares, each too low at most 1 - sure of the time, exactly (Clopper and Pearson 1934); 1 of no trials."""
     from scipy.stats import beta
 
-    if successes >= trials:
-        return 1.0
-    return float(beta.ppf(sure, successes + 1, trials - successes))
+    successes, failures = np.asarray(successes), np.asarray(trials) - successes
+    return np.where(failures > 0, beta.ppf(sure, successes + 1, np.maximum(failures, 1)), 1.0)

@@ -60,7 +60,9 @@ def risk(
     """Share of wrong predictions among those given, against the share given, by name; a target and what it left."""
     figure, axis = new_figure(5.6, 3.6)
     top = 0.0
-    for (name, (given, wrong)), colour in zip(parts.items(), _COLOURS):
+    colours = iter(_COLOURS * 2)
+    for name, (given, wrong) in parts.items():
+        colour = _GREY if "raw pixels" in name else next(colours)
         # The first few predictions' error jumps between 0 and 1 and says nothing.
         shown = given >= min(0.01, given[-1])
         axis.plot(given[shown], wrong[shown], color=colour, linewidth=1.4, label=name)
@@ -82,13 +84,10 @@ def learning_curves(lines: Mapping[str, Points], chance: float) -> bytes:
     colours = iter(_COLOURS * 2)
     ticks = sorted({count for line in lines.values() for count in line.labels})
     for name, line in lines.items():
-        pixels = name.startswith("raw pixels")
+        pixels = "raw pixels" in name
         colour = _GREY if pixels else next(colours)
-        dashes = "--" if pixels and "means" in name else "-"
         axis.fill_between(line.labels, line.low, line.high, color=colour, alpha=0.2, linewidth=0)
-        axis.plot(
-            line.labels, line.accuracy, color=colour, linewidth=1.4, linestyle=dashes, marker="o", markersize=3, label=name
-        )
+        axis.plot(line.labels, line.accuracy, color=colour, linewidth=1.4, marker="o", markersize=3, label=name)
     axis.axhline(chance, color=INK, linewidth=0.7, linestyle=":", label="chance")
     axis.set(xlabel="labels a class", ylabel="accuracy on other pictures", xscale="log")
     axis.set_xticks(ticks, [f"{tick:,.0f}" for tick in ticks])

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import ast
+import importlib
+import re
 import sys
 import time
 from pathlib import Path
@@ -196,3 +199,15 @@ def test_a_home_folder_has_the_counts_that_pages_quote(
     text = (DOCS / "tutorial.md").read_text()
     assert f"{PICTURES + 2:,} seen = {PICTURES:,} kept + 1 rejected + 1 exact" in text
     assert f"{TRAIN * CLASSES} seen" in text and f"{TEST * CLASSES} seen" in text
+
+
+@pytest.mark.parametrize("path", PAGES, ids=_name)
+def test_python_on_pages_is_python_and_imports_what_there_is(path: Path) -> None:
+    """Parsed, and its imports of this package looked up; blocks that only show a session's text are not marked as Python."""
+    for block in re.findall(r"^```python\n(.*?)^```$", path.read_text(), re.MULTILINE | re.DOTALL):
+        for node in ast.walk(ast.parse(block)):
+            if isinstance(node, ast.ImportFrom) and node.module and node.module.partition(".")[0] == "striate":
+                module = importlib.import_module(node.module)
+                assert all(hasattr(module, name.name) for name in node.names), ast.unparse(node)
+            elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "striate":
+                assert hasattr(importlib.import_module("striate"), node.attr), ast.unparse(node)

@@ -45,9 +45,12 @@ def fetch(address: str, most_bytes: int = MOST_BYTES, limit_s: float = TIME_LIMI
     try:
         with opener.open(request, timeout=limit_s) as answer:
             return _read(answer, address, most_bytes, deadline)
+    except BadInput:
+        raise
+    except urllib.error.HTTPError as error:
+        error.close()
+        raise BadInput(f"{address} cannot be fetched: {error.code} {error.reason}") from None
     except (OSError, http.client.HTTPException, ValueError) as error:
-        if isinstance(error, BadInput):
-            raise
         raise BadInput(f"{address} cannot be fetched: {getattr(error, 'reason', None) or error}") from None
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import threading
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -18,6 +19,7 @@ from striate.app.exploring.subject import Subject
 from striate.app.labelling.classes import classes_of
 from striate.app.labelling.ledger import Ledger
 from striate.app.labelling.pages import Pages, read_sheet
+from striate.app.labelling.ranking import Ranker
 from striate.app.labelling.session import Session
 from striate.app.web.server import Link, page
 from striate.errors import BadInput
@@ -74,14 +76,18 @@ class LabelPages:
             return self._handlers
 
     def _rank(self) -> None:
-        """Features order the pictures as soon as they are there."""
-        from striate.app.labelling.ranking import Ranker
-
-        job = self._subject.jobs.known(f"features/{self._subject.layer}") if self._subject.has_model else None
-        if self._session is not None and self._session.ranker is None and job is not None and job.state == "done":
-            self._session.ranker = Ranker(job.result.array)
-        elif self._session is not None:
-            self._session.refit()
+        """Features order the pictures as soon as they are there; until then they come as they were found."""
+        session = self._session
+        assert session is not None
+        if session.ranker is not None:
+            session.refit()
+            return
+        with suppress(BadInput):
+            begun = self._subject.features()
+            job = self._subject.jobs.start(
+                "ranker", "making the order of pictures ready", lambda screen: Ranker(begun.result.array), begun, "classifier"
+            )
+            session.ranker = job.result if job.state == "done" else None
 
     def close(self) -> None:
         """Give the store back."""

@@ -150,6 +150,7 @@ def test_what_was_encoded_before_a_kill_is_not_encoded_again(run: Path, many: Pa
     assert (features.rows(0, 1) == 7).all()
     whole = encode_store(run, store, tmp_path / "whole.npy", QUIET)
     np.testing.assert_array_equal(features.rows(1, 9000), whole.rows(1, 9000))
+    np.testing.assert_allclose(whole.rows(0, 9000), load(run).encode(store[:])["hidden1"].numpy(), rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("change", ["layer", "store", "state"])

@@ -72,10 +72,11 @@ class Draft:
         except OSError:
             self._file.close()
             raise BadInput(f"another process is writing {out}: wait for it, or choose another name") from None
-        found = self._found()
+        self.done = self._found()
         self._file.write(self._head)
-        self.keep(found)
-        self._saved, self._saved_at = found, time.monotonic()
+        self._file.truncate(len(self._head) + self.done * self._row_bytes)
+        self._file.seek(0, os.SEEK_END)
+        self._saved, self._saved_at = self.done, time.monotonic()
         self._groups = RowGroups(self._folder, about, keys) if out.suffix == ".parquet" else None
 
     def __enter__(self) -> Draft:
@@ -98,12 +99,6 @@ class Draft:
         except (OSError, ValueError, KeyError, TypeError):
             return 0
         return rows if size >= len(self._head) + rows * self._row_bytes else 0
-
-    def keep(self, rows: int) -> None:
-        """Forget all rows but so many of the first."""
-        self._file.truncate(len(self._head) + rows * self._row_bytes)
-        self._file.seek(0, os.SEEK_END)
-        self.done = rows
 
     def append(self, block: np.ndarray) -> None:
         """Add rows (n, dim), which become the file's dtype."""

@@ -84,9 +84,8 @@ def _write(
     with Draft(out, about, store.iter_keys, save_every_s) as draft:
         if draft.done:
             screen.say(f"going on after {draft.done:,} pictures of {len(store):,}")
-        # The same blocks whenever it was interrupted: products of other shapes may round differently.
+        # What is safe are whole blocks: the same again after a kill, where products of other shapes might round differently.
         size = block_size(encoder, layer)
-        draft.keep(draft.done // size * size)
         with screen.progress("encoding", len(store), "pictures") as task, Behind() as writer:
             task.skip(draft.done)
             for block in blocks(encoder, store, layer, size, draft.done):

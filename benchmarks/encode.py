@@ -1,8 +1,8 @@
 """Claim: `striate encode` loses less than a tenth of a model's own speed to reading pictures and writing features.
 
-The command's path, from store to file, beside bare forward passes of the same model over the same pictures in memory, features
-thrown away; interleaved, on models of the recipes' sizes with random parameters (which cost what learned ones do). A row beside
-them shows what a plain loop gives: read, encode, keep in memory, save. Pictures are CIFAR-10's where they are at hand.
+The command's path, from store to file, the model being loaded, beside bare forward passes of the same model over the same
+pictures in memory, features thrown away; interleaved, on models of the recipes' sizes with random parameters (which cost what
+learned ones do). Beside them a plain loop: read, encode, keep in memory, save. Pictures are CIFAR-10's where they are at hand.
 """
 
 from __future__ import annotations
@@ -14,10 +14,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from striate.app.encoders import default_layer, source_of
 from striate.app.encoding import block_size
 from striate.app.feature_files import Features
 from striate.app.features import encode_store
-from striate.app.load import Parts, load, save_model
+from striate.app.load import Parts, save_model
 from striate.app.screen import Screen
 from striate.compute import keep_memory
 from striate.draws import Draws, generator
@@ -101,7 +102,7 @@ MODELS: dict[str, tuple[Callable[[np.ndarray], tuple[Parts, Preprocessor]], int,
     "whole RBM, 4,000 units": (whole_rbm, 8000, False),
     "net, 3072-4000-10": (logistic_net, 8000, False),
     "convnet, 80sec": (convnet, 8000, False),
-    "sparse, three stages at 64x64": (sparse, 2000, True),
+    "sparse, three stages at 64x64": (sparse, 8000, True),
 }
 
 
@@ -124,11 +125,13 @@ def measured(name: str, pictures: np.ndarray, folder: Path, rounds: int) -> list
     channels, height, width = pictures.shape[1:]
     save_model(folder, parts, ready, (channels, height, width), name)
     import_images(ArraySource(pictures), folder / "store", workers=1)
-    store, encoder, screen = ImageStore(folder / "store"), load(folder), Screen(quiet=True)
-    layer = next(one for one in reversed(encoder.layers) if one != "logits")
+    store, screen = ImageStore(folder / "store"), Screen(quiet=True)
+    source = source_of(folder, store.shape)
+    encoder = source.encoder
+    layer = default_layer(encoder)
 
     def command(suffix: str) -> Features:
-        return encode_store(folder, store, folder / f"features.{suffix}", screen, overwrite=True)
+        return encode_store(source, store, folder / f"features.{suffix}", screen, overwrite=True)
 
     calls: dict[str, Callable[[], object]] = {
         "parquet": lambda: command("parquet"),
@@ -148,11 +151,11 @@ def measured(name: str, pictures: np.ndarray, folder: Path, rounds: int) -> list
 
 def rows(quick: bool = False) -> list[dict[str, object]]:
     keep_memory()
-    pictures = photographs(2000 if quick else 8000)
+    pictures = photographs(4000 if quick else 8000)
     found = []
     for name, (_, count, larger) in MODELS.items():
         with tempfile.TemporaryDirectory() as folder:
-            some = pictures[: count // (4 if quick else 1)]
+            some = pictures[: count // (2 if quick else 1)]
             if larger:
                 some = some.repeat(_LARGE // _SIZE, axis=2).repeat(_LARGE // _SIZE, axis=3)
             found += measured(name, some, Path(folder), 3 if quick else 7)

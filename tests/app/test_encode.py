@@ -215,6 +215,10 @@ def test_kept_features_are_encoded_once_for_a_model_a_layer_and_a_store(run: Pat
     other.parts.rbms[0].weights.mul_(2)
     other.save(tmp_path / "other", "other")
     assert kept_features(tmp_path / "other", store, None, QUIET).path != first.path
+    whole, rows = first.path.read_bytes(), again.rows(4, 30)
+    first.path.unlink()
+    first.path.write_bytes(whole[:500])
+    np.testing.assert_array_equal(kept_features(run, store, None, QUIET).rows(4, 30), rows)
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)

@@ -37,12 +37,14 @@ class Source:
     warning: str | None = None
 
 
-def source_of(source: str | Path, image_shape: tuple[int, int, int] | None = None, device: str = "cpu") -> Source:
-    """The model of a run directory, an encoder file or `timm:NAME`, with what tells it from others.
+def source_of(source: str | Path | Source, image_shape: tuple[int, int, int] | None = None, device: str = "cpu") -> Source:
+    """The model of a run directory, an encoder file or `timm:NAME`, with what tells it from others; given one, that one.
 
     Raises:
         BadInput: there is none, or no such device.
     """
+    if isinstance(source, Source):
+        return source
     if str(source).startswith(TIMM):
         return _timm(str(source), image_shape, device)
     model = load_model(source).to(choose_device(device))
@@ -81,7 +83,7 @@ def default_layer(encoder: Encoder) -> str:
     return next(name for name in reversed(encoder.layers) if name != "logits")
 
 
-def fitting(source: str | Path, store: ImageStore, device: str = "cpu") -> Source:
+def fitting(source: str | Path | Source, store: ImageStore, device: str = "cpu") -> Source:
     """A model for the pictures of a store.
 
     Raises:
@@ -92,8 +94,9 @@ def fitting(source: str | Path, store: ImageStore, device: str = "cpu") -> Sourc
     found = source_of(source, store.shape, device)
     if found.encoder.image_shape != store.shape:
         wanted, there = (spoken(shape) for shape in (found.encoder.image_shape, store.shape))
+        name = found.name if isinstance(source, Source) else source
         raise BadInput(
-            f"{source} takes pictures of {wanted}, {store.path} holds {there}: import them again at that size, "
+            f"{name} takes pictures of {wanted}, {store.path} holds {there}: import them again at that size, "
             f"`striate import SOURCE STORE {import_options(found.encoder.image_shape)}`"
         )
     return found

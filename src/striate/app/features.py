@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,7 @@ __all__ = [
 
 
 def encode_store(
-    source: str | Path,
+    source: str | Path | Source,
     store: ImageStore,
     out: Path,
     screen: Screen,
@@ -50,7 +51,7 @@ def encode_store(
     Memory does not grow with the store. Killed and called again, it goes on where it was and gives the same bytes.
 
     Args:
-        source: a run directory, an encoder file, or `timm:NAME`.
+        source: a run directory, an encoder file, `timm:NAME`, or what `source_of` gave for the store's shape.
         store: the pictures, in whose order features come.
         out: the file.
         screen: where progress goes.
@@ -112,19 +113,20 @@ def describe(source: Source, layer: str, store: ImageStore, dtype: str) -> dict[
     }
 
 
-def kept_features(source: str | Path, store: ImageStore, layer: str | None, screen: Screen) -> Features:
+def kept_features(source: str | Path | Source, store: ImageStore, layer: str | None, screen: Screen) -> Features:
     """Features, float16, encoded once and kept in STORE/features/ for as long as model, layer and store are the same.
 
     Raises:
         BadInput: the model does not fit the pictures or has no such layer, or the store's folder cannot be written.
     """
-    found = fitting(source, store)
+    found = fitting(source, store, "auto")
     layer = check_layer(layer or default_layer(found.encoder), found.encoder)
     name = hashlib.sha256(f"{store.digest} {found.digest} {layer} {store.shape} {VERSION}".encode()).hexdigest()[:16]
     file = store.path / "features" / f"{name}.npy"
-    if file.exists():
+    with suppress(BadInput):
         return read_features(file)
-    return encode_store(source, store, file, screen, layer=layer, half=True)
+    # None there, or a damaged one.
+    return encode_store(found, store, file, screen, layer=layer, half=True, overwrite=True)
 
 
 def features_of(run: Path, stores: Sequence[ImageStore], layer: str | None, screen: Screen) -> np.ndarray:

@@ -87,11 +87,7 @@ def _serve(args: argparse.Namespace, subject: Subject, screen: Screen) -> None:
     token = server.new_token()
     site = Site(subject)
     listening = server.listen(args.host, args.port)
-    host, port = listening.getsockname()[:2]
-    if args.host not in ("127.0.0.1", "localhost", "::1"):
-        screen.warn(f"listening on {args.host}: whoever reaches this machine and has the address can see the pictures")
-    shown = args.host if args.host not in ("0.0.0.0", "::") else host
-    screen.say(f"open {server.address(shown, port, token)}")
+    server.say_address(listening, args.host, token, screen)
     screen.say("Ctrl-C ends it")
     try:
         server.serve(server.application(site.routes(), token, args.host), listening)

@@ -28,6 +28,7 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from striate.app.screen import Screen
 from striate.errors import BadInput, StriateError
 
 COOKIE = "striate_token"
@@ -148,6 +149,14 @@ def listen(host: str, port: int) -> socket.socket:
         why = "is in use" if getattr(error, "errno", None) == errno.EADDRINUSE else f"cannot be listened on ({error})"
         raise BadInput(f"{host}:{port} {why}: give another --port, or 0 for any that is free") from None
     return listening
+
+
+def say_address(listening: socket.socket, host: str, token: str, screen: Screen) -> None:
+    """What a person opens; whoever opens the door wide is warned."""
+    own, port = listening.getsockname()[:2]
+    if host not in _LOOPBACK:
+        screen.warn(f"listening on {host}: whoever reaches this machine and has the address can see the pictures")
+    screen.say(f"open {address(own if host in ('0.0.0.0', '::') else host, port, token)}")
 
 
 def serve(app: Starlette, listening: socket.socket, started: Callable[[], None] = lambda: None) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 from striate.app.classifying import Judged, learn_and_judge, views
 from striate.app.finetuning import FOLDER, tune_and_judge
 from striate.app.lessons import Lesson, read_lesson, read_test
+from striate.app.load import load_model
 from striate.app.predicting import abstaining
 from striate.app.screen import Screen
 from striate.errors import BadInput
@@ -85,6 +86,11 @@ def classify_run(
     seen, raw, about = views(run, [store] if test is None else [store, test], wish.layer, screen)
     where = "out of fold" if other is None else f"{len(other):,} other pictures"
     screen.say(f"learning from {len(train):,} labels in {len(np.unique(train.labels))} classes, judged on {where}")
+    if (parts := load_model(run).parts).net is not None or parts.convnet is not None:
+        screen.warn(
+            f"{run} learned from labels: if those of {store.path} were among them, answers held out are surer than answers on "
+            "new pictures, and a temperature or threshold found on them is too bold"
+        )
     found = []
     for view, methods in ((seen, wish.methods), (raw, ("logistic",))):
         for method in methods:

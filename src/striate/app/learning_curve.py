@@ -71,7 +71,8 @@ def draw_curve(
             ready = view.ready(judged_on)
             points = found.setdefault(f"{method} on {view.name}", [])
             for count in counts:
-                right, strengths = [], STRENGTHS
+                right: list[np.ndarray] = []
+                strengths: tuple[float, ...] = STRENGTHS
                 for seed in range(_draws(count, fewest, seeds)):
                     learned = learn(view, method, pool.few(count, wish.seed + seed), len(names), 0, strengths)
                     right.append(learned.scores(ready).argmax(dim=1).numpy() == judged_on.labels)

@@ -27,7 +27,7 @@ VERBS = {
     "dedupe": ("dedupe", "find near-duplicates, and leakage between sets"),
     "label": ("label", "gather, label and verify classes on a local page"),
     "split": ("split", "balanced training and test sets, near-duplicates on one side"),
-    "export": ("export", "publish as CIFAR, folders, Hugging Face Parquet, WebDataset"),
+    "export": ("export", "publish a labelled set; or a model as ONNX, .pt2, safetensors, a Hub folder"),
     "train": ("train", "run a recipe"),
     "resume": ("resume", "go on with a run that was stopped, exactly"),
     "probe": ("probe", "are the features any good? logistic regression on pixels and on features"),

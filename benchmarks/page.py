@@ -87,7 +87,7 @@ def _serving(run: Path, store: Path) -> Iterator[str]:
 
 def _prepare(folder: Path, quick: bool) -> tuple[Path, Path]:
     """A store of all pictures, and a run on them."""
-    parts = [pictures(name, 2500 if quick else None) for name in ("train", "test")]
+    parts = [pictures(name, 3000 if quick else None) for name in ("train", "test")]
     images, labels = (np.concatenate([part[i] for part in parts]) for i in range(2))
     import_images(ArraySource(images, labels, [f"class {i}" for i in range(10)]), folder / "store")
     size = ["model.hidden=200", "preprocess.patches=20000"] if quick else []
@@ -152,7 +152,7 @@ def rows(quick: bool = False) -> list[dict[str, object]]:
     with tempfile.TemporaryDirectory() as folder:
         run, store = _prepare(Path(folder), quick)
         found = measure(run, store, quick)
-    count = "5,000" if quick else "60,000"
+    count = "6,000" if quick else "60,000"
     slowest = {"slowest": found["slowest first paint"]}
     gaps = {name: found[name] for name in ("frames, slowest twentieth", "longest gap ms")}
     return [

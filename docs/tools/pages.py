@@ -21,8 +21,8 @@ _FENCE = re.compile(
     r"(?:<!-- (?P<mark>not run: .+?|until stopped) -->\n+)?^```console\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL
 )
 _RUN = re.compile(r"<!-- commands: run(?: after (?P<after>[\w/-]+))? -->")
-# Commands in plain indented blocks, which pages also read well with.
-_INDENTED = re.compile(r"^    (striate .+)$", re.MULTILINE)
+# Commands in plain blocks, indented or fenced.
+_PLAIN = re.compile(r"^(?:    )?(striate .+)$", re.MULTILINE)
 _INLINE = re.compile(r"`(striate [^`\n]+)`")
 
 
@@ -96,8 +96,8 @@ def _escape(line: str) -> str:
 
 
 def other_commands(path: Path) -> list[str]:
-    """The `striate` lines of indented blocks."""
-    return [found.group(1) for found in _INDENTED.finditer(path.read_text())]
+    """The `striate` lines of plain blocks."""
+    return [found.group(1) for found in _PLAIN.finditer(path.read_text())]
 
 
 def inline_commands(path: Path) -> list[str]:

@@ -239,8 +239,9 @@ class _Screen:
             self._rows = torch.empty(self.at_once, block.shape[1], dtype=self.dtype, device=self._device)
         operand = block if as_it_is or self._rows is None else self._rows[: len(block)]
         found = []
-        # Some rows at a time, so that the second look at them finds them in cache.
-        step = len(block) if self._device.type == "cuda" else max(1, _NORM_BYTES // (4 * block.shape[1]))
+        # Some rows at a time, so that the second look at them, for their norms, finds them in cache.
+        once = norms is not None or self._device.type == "cuda"
+        step = len(block) if once else max(1, _NORM_BYTES // (4 * block.shape[1]))
         for start in range(0, len(block), step):
             part = block[start : start + step]
             if not as_it_is:

@@ -29,8 +29,6 @@ napoleon_use_ivar = True
 
 # Most code blocks are commands or listings of files.
 highlight_language = "none"
-# Two dashes begin an option.
-smartquotes = False
 # Single backticks in docstrings are code, as in Markdown.
 default_role = "literal"
 html_theme = "furo"

@@ -27,11 +27,15 @@ from striate.app.recipe_keys import described_keys
 
 RESULTS = Path(__file__).resolve().parents[2] / "benchmarks" / "results"
 _MACHINE = "amd-epyc-2-threads"
+# Longer lists of choices stand beside the argument, not in it.
+_WIDEST = 24
 
 
 def escape(text: str) -> str:
     """Text as Markdown that shows it as it is."""
-    return re.sub(r"([\\`*_<>\[\]|$~])", r"\\\1", text)
+    marked = re.sub(r"([\\`*_<>\[\]|$~])", r"\\\1", text)
+    # Two dashes would become one long one.
+    return re.sub(r"(?<![\w-])(--[a-z][\w-]*)", r"`\1`", marked)
 
 
 def table(heading: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
@@ -53,7 +57,7 @@ def _argument(parser: argparse.ArgumentParser, action: argparse.Action) -> tuple
     metavar = "" if action.nargs == 0 else formatter._format_args(action, _default_metavar(action))
     name = ", ".join(f"{option} {metavar}".strip() for option in action.option_strings) or metavar
     meaning = escape(formatter._expand_help(action)) if action.help else ""
-    if action.choices is not None and not isinstance(action, argparse._SubParsersAction) and action.metavar:
+    if action.choices is not None and (action.metavar or len(_listed(action)) > _WIDEST):
         meaning = f"{meaning} (one of {', '.join(map(str, action.choices))})".strip()
     if action.required and action.option_strings:
         meaning = f"{meaning} (needed)".strip()
@@ -61,9 +65,13 @@ def _argument(parser: argparse.ArgumentParser, action: argparse.Action) -> tuple
 
 
 def _default_metavar(action: argparse.Action) -> str:
-    if action.choices is not None and action.metavar is None:
-        return "{" + ",".join(map(str, action.choices)) + "}"
+    if action.choices is not None and action.metavar is None and len(_listed(action)) <= _WIDEST:
+        return _listed(action)
     return action.dest.upper() if action.option_strings else action.dest
+
+
+def _listed(action: argparse.Action) -> str:
+    return "{" + ",".join(map(str, action.choices or ())) + "}"
 
 
 def read_results(name: str) -> dict[str, Any]:

@@ -23,6 +23,7 @@ def test_a_verb_s_reference_has_every_option_and_argument(verb: str) -> None:
         assert all(option in text for option in action.option_strings if option not in ("-h", "--help"))
         if action.required and action.option_strings:
             assert re.search(rf"{action.option_strings[-1]}\b[^|]*\|.*\(needed\)", text)
+        assert all(str(choice) in text for choice in action.choices or ())
     assert "%(" not in text and "-h, --help" not in text.partition("| argument")[2]
 
 
@@ -82,6 +83,7 @@ def test_every_key_of_a_recipe_is_described() -> None:
 
 
 def test_text_is_shown_as_it_is() -> None:
+    assert escape("for --likelihood, not a--b or ---") == "for `--likelihood`, not a--b or ---"
     assert escape("a_b <c> *d* `e` [f] |") == r"a\_b \<c\> \*d\* \`e\` \[f\] \|"
 
 

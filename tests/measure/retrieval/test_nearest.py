@@ -149,6 +149,15 @@ def test_a_product_is_within_its_margin_and_the_margin_is_not_idle(products: str
         assert 0.95 * bound < lost < bound
 
 
+def test_norms_are_those_of_the_rows_themselves_not_of_what_bf16_makes_of_them() -> None:
+    """Near the origin distance is the norm. One row's square is 258 and would be 260 in bf16, the other's 259 in both."""
+    nearer = np.full(256, 1 + 2.0**-8 + 2.0**-20)
+    further = np.where(np.arange(256) < 192, 1 + 2.0**-7, 1)
+    rows = np.stack([further, nearer]).astype(np.float32)
+    found = nearest(np.full((1, 256), 1e-3), rows, 1, "l2", dtype=torch.bfloat16)
+    assert found.positions.tolist() == [[1]]
+
+
 def test_candidates_are_judged_as_exact_search_would() -> None:
     rows, queries = some(400, 24)
     for metric in METRICS:

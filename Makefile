@@ -25,7 +25,7 @@ test-science: $(VENV)/.installed
 # The commands that pages show are run, then the site is built, into build/docs.
 docs: $(VENV)/.installed
 	$(BIN)/python docs/tools/run.py
-	$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet --builder html docs build/docs
+	$(BIN)/python -m sphinx --fresh-env --fail-on-warning --keep-going --quiet --builder html docs build/docs
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff format --check .

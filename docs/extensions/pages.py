@@ -54,24 +54,24 @@ def verb_text(verb: str) -> str:
 
 def _argument(parser: argparse.ArgumentParser, action: argparse.Action) -> tuple[str, str]:
     formatter = parser._get_formatter()
-    metavar = "" if action.nargs == 0 else formatter._format_args(action, _default_metavar(action))
-    name = ", ".join(f"{option} {metavar}".strip() for option in action.option_strings) or metavar
+    choices = ", ".join(map(str, action.choices or ()))
+    beside = bool(choices) and (action.metavar is not None or len(choices) > _WIDEST)
+    name = ", ".join(f"{option} {_value(formatter, action, beside)}".strip() for option in action.option_strings)
     meaning = escape(formatter._expand_help(action)) if action.help else ""
-    if action.choices is not None and (action.metavar or len(_listed(action)) > _WIDEST):
-        meaning = f"{meaning} (one of {', '.join(map(str, action.choices))})".strip()
+    if beside:
+        meaning = f"{meaning} (one of {choices})".strip()
     if action.required and action.option_strings:
         meaning = f"{meaning} (needed)".strip()
-    return f"`{name.replace('|', '/')}`", meaning
+    return f"`{(name or _value(formatter, action, beside)).replace('|', '/')}`", meaning
 
 
-def _default_metavar(action: argparse.Action) -> str:
-    if action.choices is not None and action.metavar is None and len(_listed(action)) <= _WIDEST:
-        return _listed(action)
-    return action.dest.upper() if action.option_strings else action.dest
-
-
-def _listed(action: argparse.Action) -> str:
-    return "{" + ",".join(map(str, action.choices or ())) + "}"
+def _value(formatter: argparse.HelpFormatter, action: argparse.Action, beside: bool) -> str:
+    """What stands for an argument's value; its choices, unless those stand beside."""
+    if action.nargs == 0:
+        return ""
+    if beside and action.metavar is None:
+        return action.dest.upper()
+    return formatter._format_args(action, action.dest.upper() if action.option_strings else action.dest)
 
 
 def read_results(name: str) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Iterator
+from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -121,6 +122,18 @@ def test_the_map_is_where_the_components_are(client: TestClient, subject: Subjec
     scale = 65535 / np.ptp(true, axis=0).max()
     np.testing.assert_allclose(points - points[0], scale * (true - true[0]), atol=1.01)
     assert np.ptp(points, axis=0).max() == 65535
+
+
+def test_maps_are_judged_by_the_nearest_others_by_cosine(client: TestClient, subject: Subject) -> None:
+    """Beside a plain search in float64; each picture itself is left out."""
+    made, features = (subject.jobs.known(name) for name in ("map", "features/hidden1"))
+    assert made is not None and features is not None
+    rows = features.result.take(np.arange(COUNT)).astype(np.float64)
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    cosines = rows @ rows.T
+    np.fill_diagonal(cosines, -np.inf)
+    assert made.result.asked.tolist() == list(range(COUNT))
+    np.testing.assert_array_equal(made.result.true, np.argsort(-cosines, axis=1, kind="stable")[:, :10])
 
 
 def test_colours_are_the_groups_and_the_legend_counts_them(client: TestClient, subject: Subject) -> None:
@@ -242,7 +255,7 @@ def test_nothing_but_the_pages_is_served(path: str, client: TestClient) -> None:
 
 def test_confusions_count_every_labelled_picture_once_and_cells_open_theirs(client: TestClient, subject: Subject) -> None:
     seen: set[int] = set()
-    right = 0
+    right, counted = 0, {}
     for truth in range(2):
         for said in range(2):
             told = client.get(f"/api/confused?truth={truth}&said={said}").json()
@@ -253,8 +266,13 @@ def test_confusions_count_every_labelled_picture_once_and_cells_open_theirs(clie
             assert sure == sorted(sure, reverse=True)
             seen |= set(at)
             right += len(at) if truth == said else 0
+            counted[truth, said] = len(at)
     assert seen == set(range(COUNT))
-    text = client.get("/confusions").text
+    text = unescape(client.get("/confusions").text)
+    for (truth, said), count in counted.items():
+        names = subject.class_name(truth), subject.class_name(said)
+        assert f'aria-label="{names[0]} called {names[1]}: {count}"' in text
+    assert len(set(counted.values())) > 2
     assert f"names <b>{100 * right / COUNT:.1f}%" in text
 
 

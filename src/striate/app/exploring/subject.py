@@ -318,7 +318,7 @@ class Subject:
         def work(screen: Screen) -> Answers:
             return self._answers(layer, begun.result if begun is not None else None, screen)
 
-        return self.jobs.start(f"answers/{layer.name}", f"looking at every unit ({layer.name})", work, begun)
+        return self.jobs.start(f"answers/{layer.name}", f"looking at every unit ({layer.name})", work, begun, "units")
 
     def _answers(self, layer: Layer, features: Features | None, screen: Screen) -> Answers:
         sums = UnitSums(layer.units)

@@ -93,6 +93,7 @@ def run(shown: Shown, folder: Path, home: Path) -> str:
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
+        preexec_fn=_heed_ctrl_c,
         timeout=_LIMIT_S,
         check=False,
     )
@@ -110,7 +111,12 @@ def run_until_stopped(shown: Shown, folder: Path, home: Path) -> str:
     """
     with tempfile.TemporaryFile() as file:
         process = subprocess.Popen(
-            ["bash", "-c", f"exec {shown.command}"], cwd=folder, env=_environment(home), stdout=file, stderr=subprocess.STDOUT
+            ["bash", "-c", f"exec {shown.command}"],
+            cwd=folder,
+            env=_environment(home),
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            preexec_fn=_heed_ctrl_c,
         )
         printed = ""
         limit = time.monotonic() + _LIMIT_S / 5
@@ -128,6 +134,11 @@ def run_until_stopped(shown: Shown, folder: Path, home: Path) -> str:
     if ended is not None or code not in (0, 130):
         raise Differs(f"`{shown.command}` ended with exit code {code} and printed\n{printed}")
     return compare(shown, printed)
+
+
+def _heed_ctrl_c() -> None:
+    """Where this runs in the background of a script, Ctrl-C is ignored, and by its children too."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def compare(shown: Shown, printed: str) -> str:

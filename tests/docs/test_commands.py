@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import importlib
 import re
+import signal
 import sys
 import time
 from pathlib import Path
@@ -152,12 +153,17 @@ def test_a_failing_command_differs_and_a_pipe_hides_nothing(tmp_path: Path) -> N
         run(Shown("(echo said; exit 3) | cat"), tmp_path, tmp_path)
 
 
-def test_a_command_that_runs_until_stopped_is_stopped_once_it_has_said_what_is_quoted(tmp_path: Path) -> None:
+def test_a_command_that_runs_until_stopped_is_stopped_once_it_has_said_what_is_quoted(
+    tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
     (tmp_path / "serve.py").write_text(
         "import time\nprint('ready', flush=True)\n"
         "try:\n    time.sleep(50)\nexcept KeyboardInterrupt:\n    raise SystemExit(130)\n"
     )
     started = time.monotonic()
+    # As in the background of a script.
+    previous = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    request.addfinalizer(lambda: signal.signal(signal.SIGINT, previous))
     assert run_until_stopped(Shown(f"{sys.executable} serve.py", ("ready",)), tmp_path, tmp_path) == "ready\n"
     assert time.monotonic() - started < 40
     with pytest.raises(Differs, match="exit code 0"):

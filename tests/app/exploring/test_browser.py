@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from browsing import Server, chromium, opened, until
-from exploring import COUNT, HOSTILE, collection, run_of, write_metrics
+from exploring import HOSTILE, collection, run_of, write_metrics
 from striate.images import ImageStore
 
 PATHS = ("/", "/filters", "/unit?unit=2", "/map", "/similar?at=3", "/confusions", "/duplicates", "/classes")

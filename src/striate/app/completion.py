@@ -1,7 +1,8 @@
 """What the tab key may mean: verbs, options, recipes, their keys and values, and the runs and stores around.
 
-The shells' scripts (`striate completion SHELL`) run `python -P -m striate.app.completion SHELL WORD ...`, the last word being the
-one under the cursor. It answers a candidate a line, and nothing where file names are wanted: shells complete those by themselves. It imports nothing heavy, and fails in silence: an error message in the middle of a command line helps nobody.
+The shells' scripts (`striate completion SHELL`) run `python -P -m striate.app.completion SHELL WORD ...`, the last word being
+the one under the cursor. It answers a candidate a line, and nothing where file names are wanted: shells complete those by
+themselves. It imports nothing heavy, and fails in silence: a message in the middle of a command line helps nobody.
 """
 
 from __future__ import annotations

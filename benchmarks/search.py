@@ -114,7 +114,7 @@ def one_thread() -> Iterator[None]:
     faiss.omp_set_num_threads(others)
 
 
-def quick(folder: Path, count: int, rounds: int) -> list[dict[str, object]]:
+def by_index(folder: Path, count: int, rounds: int) -> list[dict[str, object]]:
     """Quick search of rows with structure: 64 hidden numbers seen through 512 rectified ones, in groups."""
     random = np.random.default_rng(3)
     mixing, centres = random.standard_normal((64, 512)).astype(np.float32), random.standard_normal((1000, 64))
@@ -147,14 +147,14 @@ def quick(folder: Path, count: int, rounds: int) -> list[dict[str, object]]:
     ]
 
 
-def rows(quickly: bool = False) -> list[dict[str, object]]:
-    rounds = 3 if quickly else 5
+def rows(quick: bool = False) -> list[dict[str, object]]:
+    rounds = 3 if quick else 5
     with tempfile.TemporaryDirectory() as folder:
-        count = 80_000 if quickly else 1_000_000
+        count = 80_000 if quick else 1_000_000
         found = exact(Path(folder), "float32", torch.float32, count, rounds)
         found += exact(Path(folder), "bf16", torch.bfloat16, count, rounds)
-        found += codes(1_000_000 if quickly else 10_000_000, rounds)
-        return found + quick(Path(folder), 50_000 if quickly else 1_000_000, rounds)
+        found += codes(1_000_000 if quick else 10_000_000, rounds)
+        return found + by_index(Path(folder), 50_000 if quick else 1_000_000, rounds)
 
 
 if __name__ == "__main__":

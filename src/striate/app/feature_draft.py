@@ -21,7 +21,7 @@ from contextlib import nullcontext, suppress
 from itertools import islice
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import pyarrow as pa
@@ -60,18 +60,14 @@ class Draft:
         self._out, self._about, self._keys, self._save_every_s = out, about, keys, save_every_s
         self._row_bytes = int(about["dim"]) * np.dtype(about["dtype"]).itemsize
         self._head = _head(out.suffix, about, keys)
-        self._folder = out.with_name(f".{out.name}.draft")
+        self._folder = draft_folder(out)
         self._rows, self._state = self._folder / "rows", self._folder / "state.json"
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
             self._file = self._rows.open("r+b" if self._rows.exists() else "w+b")
         except OSError as error:
             raise BadInput(f"{out} cannot be written: {error.strerror}") from None
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            self._file.close()
-            raise BadInput(f"another process is writing {out}: wait for it, or choose another name") from None
+        _lock(self._file, out)
         self.done = self._found()
         self._file.write(self._head)
         self._file.truncate(len(self._head) + self.done * self._row_bytes)
@@ -136,6 +132,30 @@ class Draft:
                 write_whole(about_file(self._out), lambda temporary: temporary.write_text(json.dumps(self._about)))
             self._rows.rename(self._out)
         shutil.rmtree(self._folder)
+
+
+def draft_folder(out: Path) -> Path:
+    """Where a file's draft lies."""
+    return out.with_name(f".{out.name}.draft")
+
+
+def discard_draft(out: Path) -> None:
+    """Throw away what a process left that was killed when its file was there already.
+
+    Raises:
+        BadInput: another process is at it.
+    """
+    with suppress(FileNotFoundError), (draft_folder(out) / "rows").open("r+b") as file:
+        _lock(file, out)
+    shutil.rmtree(draft_folder(out))
+
+
+def _lock(file: IO[bytes], out: Path) -> None:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        file.close()
+        raise BadInput(f"another process is writing {out}: wait for it, or choose another name") from None
 
 
 class RowGroups:

@@ -12,7 +12,7 @@ import numpy as np
 
 from striate.app.encoders import Source, check_layer, default_layer, encoder_of, fitting, source_of, store_for
 from striate.app.encoding import block_size, blocks
-from striate.app.feature_draft import SAVE_EVERY_S, Draft
+from striate.app.feature_draft import SAVE_EVERY_S, Draft, discard_draft, draft_folder
 from striate.app.feature_files import FORMAT, SUFFIXES, VERSION, Features, read_features
 from striate.app.overlap import Behind
 from striate.app.probing import encode_all
@@ -69,13 +69,20 @@ def encode_store(
         raise BadInput(f"{out} names no format: expected a name that ends in {', '.join(SUFFIXES)}")
     if half and out.suffix == ".parquet":
         raise BadInput("Parquet holds float32: half the bytes are for .npy and .safetensors")
-    if out.exists() and not overwrite:
-        raise BadInput(f"{out} is there already: choose another name, or --overwrite it")
+    there = BadInput(f"{out} is there already: choose another name, or --overwrite it")
+    if out.exists() and not overwrite and not draft_folder(out).exists():
+        raise there
     found = fitting(source, store, device)
     if found.warning:
         screen.warn(found.warning)
     layer = check_layer(layer or default_layer(found.encoder), found.encoder)
     about = describe(found, layer, store, "float16" if half else "float32")
+    if out.exists() and not overwrite:
+        # Killed between giving the file its name and tidying up: all was done.
+        if (finished := read_features(out)).about != about:
+            raise there
+        discard_draft(out)
+        return finished
     return _write(found.encoder, layer, store, out, about, screen, save_every_s)
 
 

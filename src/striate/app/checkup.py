@@ -39,13 +39,14 @@ EXTRAS = {
     "video": (("av",), "frames of videos"),
     "faiss": (("faiss-cpu",), "near-duplicates and search beyond some millions of pictures"),
     "export": (("onnx", "onnxscript", "onnxruntime"), "models for other programs as ONNX, checked after writing"),
+    "tsne": (("opentsne",), "maps of tens of thousands of pictures in a minute"),
     "umap": (("umap-learn",), "another map of a collection in `striate serve`"),
     "ray": (("ray", "simpy"), "replicas that train one model asynchronously"),
+    "timm": (("timm",), "pretrained networks as encoders beside your own"),
     "docs": (("sphinx", "myst-parser", "furo"), "building the site of the documentation"),
 }
 # Packages that no extra names, and what is without them.
 COMPANIONS = {
-    "timm": "pretrained networks as encoders beside your own",
     "cleanlab": "the peer in `striate bench labelling`",
     "imagededup": "the peer in `striate bench duplicates`",
 }

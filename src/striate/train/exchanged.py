@@ -1,0 +1,73 @@
+"""What a learner shows of itself to those who train it together with others: its parameters in place, and its gradients.
+
+Every learner can be copied from and written to between steps; some also give the gradient of a batch without learning from it,
+so that somebody else's rule can apply it (`striate.cluster.rules`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol, TypeVar, runtime_checkable
+
+from torch import Tensor
+
+from striate.train.learner import Learner
+from striate.train.updates import Rates
+
+B_contra = TypeVar("B_contra", contravariant=True)
+
+
+@dataclass(frozen=True)
+class Exchanged:
+    """One parameter.
+
+    Attributes:
+        name: of the parameter.
+        tensor: float32, in place.
+        row: weights of one filter, contiguous, where filters are kept at norm one; 0 where they are free.
+        memory: what the learner's own rule remembers of it (`own_rule`), of the same shape and in place; None for nothing.
+    """
+
+    name: str
+    tensor: Tensor
+    row: int = 0
+    memory: Tensor | None = None
+
+
+class Slope(NamedTuple):
+    """Where a batch wants the parameters to go.
+
+    Attributes:
+        metrics: as a step gives them.
+        gradients: of each exchanged parameter, with its decay and its own factor on the rate in it; means over the batch.
+        rates: of this step.
+    """
+
+    metrics: dict[str, Tensor]
+    gradients: Sequence[Tensor]
+    rates: Rates
+
+
+class Shareable(Learner[B_contra], Protocol[B_contra]):
+    """A learner whose parameters others may read and write between its steps."""
+
+    def exchanged(self) -> Sequence[Exchanged]:
+        """Its parameters, always the same in the same order."""
+        ...
+
+    def refresh(self) -> None:
+        """To be called after they were changed from outside."""
+        ...
+
+
+@runtime_checkable
+class GivesGradients(Protocol):
+    """A learner that can leave the update to somebody else."""
+
+    own_rule: str
+    """The name of the rule its own steps follow."""
+
+    def slope(self, batch: object) -> Slope:
+        """What a step would learn from; nothing is changed but the step's number."""
+        ...

@@ -18,14 +18,14 @@ from striate.train.checkpoint import CheckpointFolder
 from striate.train.exchanged import Exchanged
 from striate.train.updates import Rates
 
-RATES = Rates(0.1, 0.5)
+RATES, FRESH = Rates(0.1, 0.5), Version(0, 0)
 
 
 def numbers(count: int, name: str) -> np.ndarray:
     return generator(3, name).standard_normal(count).astype(np.float32)
 
 
-def push(update: np.ndarray, sequence: int, replica: str = "a", base: Version = Version(0, 0), rates: Rates = RATES) -> Push:
+def push(update: np.ndarray, sequence: int, replica: str = "a", base: Version = FRESH, rates: Rates = RATES) -> Push:
     return Push(replica, sequence, base, rates, update)
 
 

@@ -1,7 +1,7 @@
 """Update rules as a parameter shard applies them: in place, on flat float32 vectors, at the speed of memory.
 
-Each is a function of (values, memories, update, rates). A gradient rule is given gradients, whose minus is the way down; `delta`
-is given changes that replicas made by themselves, and `nesterov` the mean of such changes, as DiLoCo's outer optimiser
+Each is a function of (values, memories, update, rates). A gradient rule is given gradients, whose minus is the way down;
+`delta` is given changes that replicas made by themselves, and `nesterov` the mean of such changes, as DiLoCo's outer optimiser
 (Douillard et al. 2023, algorithm 1). Adagrad is DistBelief's: each parameter's rate is gamma / sqrt(sum of squared gradients)
 (Dean et al. 2012, section 4.1). Benchmark: `async-sgd`.
 """
@@ -43,7 +43,7 @@ def adagrad(values: Tensor, memories: Sequence[Tensor], update: Tensor, rates: R
     """s <- s + g^2;  w <- w - rate g / sqrt(s), in one pass over memory."""
     (squares,) = memories
     # torch's own fused kernel: the same three operations in blocks take 1.8 times as long, numpy's 2.9 times.
-    torch._fused_adagrad_(  # type: ignore[attr-defined]
+    torch._fused_adagrad_(
         [values],
         [update],
         [squares],

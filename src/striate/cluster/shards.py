@@ -151,7 +151,7 @@ class Shard:
 
     def apply(self, update: np.ndarray, rates: Rates) -> None:
         """One update by the rule; filters that are kept at norm one have it again."""
-        gradient = _view(update)
+        gradient = as_tensor(update)
         if self._forget:
             self.memories[0].mul_(1 - self._forget)
         self._rule.apply(self.values, self.memories, gradient, rates)
@@ -161,10 +161,14 @@ class Shard:
         self.updates += 1
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """What a snapshot keeps: copies of the vectors, and everything that is counted."""
+        """What a snapshot keeps: copies of the vectors, and what is counted."""
         tensors = {"values": self.values.clone()}
         tensors |= {f"memory{number}": memory.clone() for number, memory in enumerate(self.memories)}
-        counted = {
+        return tensors, self.counted()
+
+    def counted(self) -> dict[str, Any]:
+        """Updates applied, pushes refused, repeated and lost, the last of each replica, and how often each staleness was."""
+        return {
             "updates": self.updates,
             "refused": self.refused,
             "repeated": self.repeated,
@@ -172,7 +176,6 @@ class Shard:
             "last": self._last.copy(),
             "staleness": {str(key): value for key, value in self.staleness.items()},
         }
-        return tensors, counted
 
     def load(self, tensors: Mapping[str, Tensor], counted: Mapping[str, Any]) -> None:
         """Begin again from a snapshot, in a life of its own."""
@@ -188,12 +191,12 @@ class Shard:
 
 def finite(update: np.ndarray) -> bool:
     """Whether every number is; a sum tells nearly always, at the speed of memory."""
-    held = _view(update)
+    held = as_tensor(update)
     return bool(torch.isfinite(held.sum())) or bool(torch.isfinite(held).all())
 
 
-def _view(update: np.ndarray) -> Tensor:
-    """As a tensor, without a copy."""
+def as_tensor(update: np.ndarray) -> Tensor:
+    """An array as a tensor that is only read, without a copy."""
     with warnings.catch_warnings():
         # What came through shared memory cannot be written to, and is not.
         warnings.filterwarnings("ignore", message="The given NumPy array is not writable")

@@ -10,6 +10,7 @@ A shard that is begun again from a snapshot has lost the pushes since. It sees t
 
 from __future__ import annotations
 
+import time
 import warnings
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -159,6 +160,18 @@ class Shard:
             filters = self.values[rows.start : rows.stop].view(-1, rows.width)
             filters.div_(filters.norm(dim=1, keepdim=True).clamp_min_(TINY))
         self.updates += 1
+
+    def update_s(self) -> float:
+        """Seconds of an update, from one of a part of the values, copied."""
+        size = min(len(self), 1 << 22)
+        values, update = self.values[:size].clone(), torch.zeros(size)
+        memories = [memory[:size].clone() for memory in self.memories]
+        seconds = []
+        for _ in range(3):
+            begun = time.perf_counter()
+            self._rule.apply(values, memories, update, Rates(0.0, 0.0))
+            seconds.append(time.perf_counter() - begun)
+        return min(seconds) * len(self) / size
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """What a snapshot keeps: copies of the vectors, and what is counted."""

@@ -33,25 +33,35 @@ class Flat:
             if one.tensor.dtype != torch.float32:
                 raise BadInput(f"{one.name} is {one.tensor.dtype}: replicas exchange float32; set train.dtype=fp32 or bf16")
         self.parameters = tuple(parameters)
-        ends = np.cumsum([0, *(one.tensor.numel() for one in parameters)]).tolist()
+        ends = np.cumsum([0, *(one.size for one in parameters)]).tolist()
         self._spans = list(pairwise(ends))
         self.size: int = ends[-1]
+        self._held = torch.empty(0)
 
     def gather(self, out: Tensor, tensors: Sequence[Tensor] | None = None) -> Tensor:
-        """The parameters, or tensors of their shapes, copied into a flat vector on the processor."""
-        for (start, stop), tensor in zip(self._spans, tensors or self._tensors(), strict=True):
-            out[start:stop].view(tensor.shape).copy_(tensor)
+        """The parameters, or tensors kept like them, copied into a flat vector on the processor."""
+        for one, (start, stop), tensor in zip(self.parameters, self._spans, tensors or self._tensors(), strict=True):
+            one.read(tensor, out[start:stop])
         return out
 
     def add(self, out: Tensor, tensors: Sequence[Tensor]) -> None:
-        """Add tensors of the parameters' shapes to a flat vector."""
-        for (start, stop), tensor in zip(self._spans, tensors, strict=True):
-            out[start:stop].view(tensor.shape).add_(tensor.to(out.device))
+        """Add tensors kept like the parameters to a flat vector."""
+        for one, (start, stop), tensor in zip(self.parameters, self._spans, tensors, strict=True):
+            if one.layout is None:
+                out[start:stop].view(tensor.shape).add_(tensor.to(out.device))
+            else:
+                one.read(tensor, self._room(one.size))
+                out[start:stop].add_(self._room(one.size))
+
+    def _room(self, size: int) -> Tensor:
+        if len(self._held) < size:
+            self._held = torch.empty(size)
+        return self._held[:size]
 
     def scatter(self, values: Tensor, tensors: Sequence[Tensor] | None = None) -> None:
         """The way back of `gather`."""
-        for (start, stop), tensor in zip(self._spans, tensors or self._tensors(), strict=True):
-            tensor.copy_(values[start:stop].view(tensor.shape))
+        for one, (start, stop), tensor in zip(self.parameters, self._spans, tensors or self._tensors(), strict=True):
+            one.write(values[start:stop], tensor)
 
     def new(self) -> Tensor:
         """A flat vector of zeros."""

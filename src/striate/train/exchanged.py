@@ -6,7 +6,8 @@ so that somebody else's rule can apply it (`striate.cluster.rules`).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol, TypeVar, runtime_checkable
 
@@ -24,15 +25,51 @@ class Exchanged:
 
     Attributes:
         name: of the parameter.
-        tensor: float32, in place.
-        row: weights of one filter, contiguous, where filters are kept at norm one; 0 where they are free.
-        memory: what the learner's own rule remembers of it (`own_rule`), of the same shape and in place; None for nothing.
+        tensor: float32, in place, as the learner keeps it.
+        row: weights of one filter where filters are kept at norm one; 0 where they are free.
+        memory: what the learner's own rule remembers of it (`own_rule`), kept alike and in place; None for nothing.
+        layout: how it travels, where that is not as it is kept.
     """
 
     name: str
     tensor: Tensor
     row: int = 0
     memory: Tensor | None = None
+    layout: Layout | None = None
+
+    @property
+    def size(self) -> int:
+        """Numbers that travel."""
+        return self.tensor.numel() if self.layout is None else math.prod(self.layout.shape)
+
+    def read(self, kept: Tensor, out: Tensor) -> None:
+        """A tensor kept like this parameter, flat, as it travels."""
+        if self.layout is None:
+            out.view(kept.shape).copy_(kept)
+        else:
+            self.layout.read(kept, out.view(self.layout.shape))
+
+    def write(self, values: Tensor, kept: Tensor) -> None:
+        """The way back."""
+        if self.layout is None:
+            kept.copy_(values.view(kept.shape))
+        else:
+            self.layout.write(values.view(self.layout.shape).to(kept.device), kept)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Of a parameter that is kept with more around it than need travel.
+
+    Attributes:
+        shape: as it travels; a filter's weights are contiguous.
+        read: from the kept tensor into one of that shape.
+        write: the way back.
+    """
+
+    shape: tuple[int, ...]
+    read: Callable[[Tensor, Tensor], None]
+    write: Callable[[Tensor, Tensor], None]
 
 
 class Slope(NamedTuple):

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from striate.errors import BadInput
 from striate.models.sparse.net import SparseNet, Stage, stage_terms
-from striate.train.exchanged import Exchanged, Slope
+from striate.train.exchanged import Exchanged, Layout, Slope
 from striate.train.updates import Rates
 
 Together = Literal["joint", "apart", "greedy"]
@@ -138,9 +138,9 @@ class SparseLearner:
         return Slope(metrics, [found.get(one.name, zero.expand(one.tensor.shape)) for one in self._held], rates)
 
     def exchanged(self) -> list[Exchanged]:
-        """Filters as they are kept, blocks of places with the zeros between them."""
+        """Filters, as they travel without the zeros of blocks of places."""
         return [
-            Exchanged(one.name, one.tensor, one.row_length if self.settings.unit and one.encodes else 0, one.memory)
+            Exchanged(one.name, one.tensor, one.row_length if self.settings.unit and one.encodes else 0, one.memory, one.layout)
             for one in self._held
         ]
 
@@ -214,7 +214,13 @@ class _Held:
     @property
     def row_length(self) -> int:
         """Weights of one filter."""
-        return self.stage.rows(self.tensor).shape[1]
+        return self.stage.sides.fan_in
+
+    @property
+    def layout(self) -> Layout | None:
+        """Of untied filters, which are kept in blocks of places with zeros between them."""
+        places = self.stage.places
+        return None if places.period else Layout((*places.banks, *self.stage.filter_shape), places.gather, places.lay_out)
 
     @property
     def encodes(self) -> bool:

@@ -54,26 +54,36 @@ class ShardActor:
 
     Args:
         beginning: see there.
-        values: to begin with, if there is no snapshot.
-        memories: of the rule; None: nothing yet.
     """
 
-    def __init__(self, beginning: Beginning, values: np.ndarray, memories: Sequence[np.ndarray] | None) -> None:
+    def __init__(self, beginning: Beginning) -> None:
         torch.set_num_threads(1)
-        self._every_s, self._folder = beginning.every_s, CheckpointFolder(beginning.folder)
+        self._beginning, self._folder = beginning, CheckpointFolder(beginning.folder)
         self._members = beginning.folder / "members.json"
-        shard = Shard(values, beginning.rule, beginning.rows, memories, beginning.forget, life=time.time_ns())
-        saved, _ = self._folder.newest()
-        if saved is not None:
-            shard.load(saved.tensors, saved.state)
-        else:
-            self._folder.save(0, *shard.state())
-        self._server, self._saved = Server(shard, beginning.rounds), shard.updates
-        if self._members.exists():
-            self._server.expect(json.loads(self._members.read_text()))
         self._round_done = asyncio.Event()
         self._keeper: asyncio.Task[None] | None = None
         self._put: tuple[Version, Any] | None = None
+        saved, _ = self._folder.newest()
+        if saved is not None:
+            shard = self._shard(saved.tensors["values"].numpy(), None)
+            shard.load(saved.tensors, saved.state)
+            self._serve(shard)
+
+    def _shard(self, values: np.ndarray, memories: Sequence[np.ndarray] | None) -> Shard:
+        told = self._beginning
+        return Shard(values, told.rule, told.rows, memories, told.forget, life=time.time_ns())
+
+    def _serve(self, shard: Shard) -> None:
+        self._server, self._saved = Server(shard, self._beginning.rounds), shard.updates
+        if self._members.exists():
+            self._server.expect(json.loads(self._members.read_text()))
+
+    async def begin(self, values: np.ndarray, memories: Sequence[np.ndarray] | None) -> None:
+        """Take the first values, and what the rule is to remember of before; unless there is a snapshot of later ones."""
+        if not hasattr(self, "_server"):
+            shard = self._shard(values, memories)
+            self._folder.save(0, *shard.state())
+            self._serve(shard)
 
     async def pull(self, known: Version | None) -> Values | Shared:
         """The values unless they are known; large ones by reference, put into shared memory once a version."""
@@ -103,8 +113,11 @@ class ShardActor:
         """See `Shard.counted`; and the process's number."""
         return {**self._server.counted(), "pid": os.getpid()}
 
-    async def weigh(self, update: np.ndarray) -> float:
-        """Nothing, of an update that was sent to see how long that takes; seconds that applying one would take."""
+    async def weigh(self, update: np.ndarray) -> None:
+        """Nothing, of an update that was sent to see how long that takes."""
+
+    async def update_s(self) -> float:
+        """See `Shard.update_s`."""
         return self._server.shard.update_s()
 
     async def memories(self) -> list[np.ndarray]:
@@ -132,7 +145,7 @@ class ShardActor:
 
     async def _keep(self) -> None:
         while True:
-            await asyncio.sleep(self._every_s)
+            await asyncio.sleep(self._beginning.every_s)
             shard = self._server.shard
             if shard.updates != self._saved:
                 tensors, counted = shard.state()

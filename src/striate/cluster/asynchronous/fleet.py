@@ -178,9 +178,10 @@ class Fleet:
             begun = time.monotonic()
             self._doors.pull(None).get()
             pulled = time.monotonic()
-            update_s = self._ray.get([s.weigh.remote(zeros[cut]) for s, cut in zip(self._shards, self.cuts)])
+            self._ray.get([shard.weigh.remote(zeros[cut]) for shard, cut in zip(self._shards, self.cuts)])
             pulls.append(pulled - begun)
             pushes.append(time.monotonic() - pulled)
+        update_s = self._ray.get([shard.update_s.remote() for shard in self._shards])
         self._members[0].step_s = step_s
         pace, memories = self.crew.job.pace, RULES[self.crew.rule].memories
         counts = (self.flat.size, memories, len(self._members), len(self.cuts), pace.pull_every, pace.push_every)
@@ -205,7 +206,7 @@ class Fleet:
         return [one.memory for one in self.flat.parameters if one.memory is not None]
 
     def _begin_shards(self, memories: Sequence[Tensor] | None) -> None:
-        crew, values = self.crew, self.flat.gather(self.flat.new())
+        crew, values, begun = self.crew, self.flat.gather(self.flat.new()), []
         actor = self._ray.remote(ShardActor).options(num_cpus=0, max_restarts=-1, max_task_retries=-1)
         for number, cut in enumerate(self.cuts):
             folder = crew.folder / f"{number}"
@@ -214,7 +215,9 @@ class Fleet:
                 crew.rule, self.flat.rows(cut), crew.forget, crew.job.pace.rounds, folder, crew.snapshot_every_s
             )
             own = None if memories is None else [memory[cut].numpy() for memory in memories]
-            self._shards.append(actor.remote(beginning, values[cut].numpy(), own))
+            self._shards.append(actor.remote(beginning))
+            begun.append(self._shards[-1].begin.remote(values[cut].numpy(), own))
+        self._ray.get(begun)
 
     def _begin(self, member: _Member) -> None:
         """Put somebody into a place."""

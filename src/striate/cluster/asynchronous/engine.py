@@ -12,12 +12,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import ModuleType
 
+from striate.cluster.parallel import answers
 from striate.errors import BadInput, StriateError
 
 # Read by Ray when it is imported, and handed on to its processes.
 _ALWAYS = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0", "RAY_AUTH_MODE": "token"}
 # Ray takes its address for the loopback's, and so binds to nothing else, where it believes that there can be no other machine.
 _LOCAL = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
+_ANSWER_S = 5.0
 
 
 @contextmanager
@@ -36,6 +38,8 @@ def ray_cluster(address: str | None, processors: int) -> Iterator[ModuleType]:
     if address is None:
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
     ray = _ray()
+    if address is not None:
+        _check_address(address)
     try:
         if address is None:
             ray.init(num_cpus=processors, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
@@ -50,6 +54,17 @@ def ray_cluster(address: str | None, processors: int) -> Iterator[ModuleType]:
         yield ray
     finally:
         ray.shutdown()
+
+
+def _check_address(address: str) -> None:
+    """Ray itself would ask for minutes, and then say so at length."""
+    host, _, port = address.rpartition(":")
+    if address == "auto":
+        return
+    if not host or not port.isdigit():
+        raise BadInput(f"--address: expected HOST:PORT or auto, found {address!r}")
+    if not answers(host, int(port), _ANSWER_S):
+        raise BadInput(f"no Ray cluster answers at {address}: start one with `ray start --head`, or leave --address out")
 
 
 def _ray() -> ModuleType:

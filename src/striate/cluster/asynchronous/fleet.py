@@ -83,6 +83,7 @@ class _Member:
     waited_s: float = 0.0
     exchanged: dict[str, int] = field(default_factory=dict)
     step_s: float | None = None
+    fresh: bool = True
     left: bool = False
     flushing: Any = None
 
@@ -171,7 +172,10 @@ class Fleet:
     def _measured(self) -> Plan:
         """How long a step and exchanges take, on the first replica and from here."""
         first, slot = self._members[0].actor, min(self._next, self._total - 1)
-        step_s = self._ray.get(first.rehearse.remote(slot))
+        try:
+            step_s = self._ray.get(first.rehearse.remote(slot))
+        except self._ray.exceptions.RayError as error:
+            raise StriateError(f"replica 0: {cause(error)}") from None
         assert self._doors is not None
         pulls, pushes, zeros = [], [], self.flat.new().numpy()
         for _ in range(3):
@@ -228,7 +232,7 @@ class Fleet:
             self._ticket = self._ray.put(self._brought(self._rest))
         told = (self._bring, self._ticket, self._rows, self._shards, self.cuts, self.crew.job)
         member.actor = actor.remote(member.name, *told)
-        member.heard_s, member.left, member.flushing = time.monotonic(), False, None
+        member.heard_s, member.left, member.flushing, member.fresh = time.monotonic(), False, None, True
 
     def _tell_members(self) -> None:
         """Rounds wait for those who take part."""
@@ -307,7 +311,7 @@ class Fleet:
         return [] if member.flushing is None or member.left else [member.flushing]
 
     def _heard(self, member: _Member, reference: Any, report: Report | dict[str, int]) -> None:
-        member.heard_s = time.monotonic()
+        member.heard_s, member.fresh = time.monotonic(), False
         if not isinstance(report, Report):
             member.exchanged, member.left = report, True
             self._tell_members()
@@ -350,8 +354,8 @@ class Fleet:
 
     def _replace_silent(self) -> None:
         for member in self._members:
-            # A first lease waits for everything to be loaded.
-            patience = self.crew.patience_s * (1 if member.step_s is not None else 5)
+            # Who has just begun loads everything first.
+            patience = self.crew.patience_s * (5 if member.fresh else 1)
             if (member.leases or self._flushes(member)) and time.monotonic() - member.heard_s > patience:
                 self._replace(member, StriateError(f"silent for {patience:.0f} s"))
 
@@ -468,8 +472,10 @@ def cause(error: Exception) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     for line in reversed(lines):
         head, _, tail = line.partition(": ")
-        if head.endswith(("BadInput", "StriateError", "Poisoned", "Diverged")) and tail:
+        if head.rpartition(".")[2] in ("BadInput", "StriateError", "Poisoned", "Diverged") and tail:
             return tail
+    if "creation task" in str(error):
+        return lines[-1]
     if "Died" in type(error).__name__ or "Unavailable" in type(error).__name__:
         return "its process died"
     return lines[-1] if lines else type(error).__name__

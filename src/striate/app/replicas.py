@@ -111,7 +111,7 @@ def crewed(experiment: Experiment, run: Run, screen: Screen, asked: Asked | None
     if asked is None:
         yield experiment
         return
-    _check(experiment.recipe)
+    check_crew(experiment, asked)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     with ray_cluster(asked.address, max(cores, asked.replicas)) as ray:
         processors = int(ray.cluster_resources().get("CPU", 1))
@@ -137,6 +137,9 @@ def crewed(experiment: Experiment, run: Run, screen: Screen, asked: Asked | None
                 run.describe(cluster={**read_json(run.path / "run.json")["cluster"], **fleet.record()})
             fleet.close()
             shutil.rmtree(crew.folder, ignore_errors=True)
+            with suppress(OSError):
+                # Others may keep snapshots of theirs there.
+                crew.folder.parent.rmdir()
 
 
 def _fresh_filters(fleet: Fleet, experiment: Experiment) -> Tensor:
@@ -163,9 +166,19 @@ def _ticket(experiment: Experiment, run: Run, state: Mapping[str, Tensor], threa
     return Ticket(recipe, files, experiment.streamed, arrays, threads)
 
 
-def _check(recipe: Recipe) -> None:
-    """Refuse what only one process can see to."""
+def check_crew(experiment: Experiment, asked: Asked | None) -> None:
+    """Refuse what replicas cannot do, before anything is written.
+
+    Raises:
+        BadInput: naming the key.
+    """
+    if asked is None:
+        return
+    recipe, learner = experiment.recipe, experiment.subject.learner
     train = recipe.train
+    if train.dtype == "fp64":
+        raise BadInput("train.dtype=fp64 is for processes that share a model: replicas exchange float32")
+    chosen_rule(recipe.cluster.exchange, learner)
     for name, given in (
         ("plateau", train.plateau is not None),
         ("until_error", train.until_error is not None),
@@ -190,6 +203,9 @@ def _crew(experiment: Experiment, run: Run, asked: Asked, processors: int, gpus:
     threads = int(given) if given else max(1, processors // asked.replicas)
     size = sum(one.tensor.numel() for one in learner.exchanged()) if hasattr(learner, "exchanged") else 1
     folder = (exchange.snapshots or run.path / "shards").resolve() / f"{time.time_ns():x}"
+    if exchange.snapshots is None:
+        # Of a driver that was killed; checkpoints have what is needed of it.
+        shutil.rmtree(run.path / "shards", ignore_errors=True)
     return Crew(
         replicas=asked.replicas,
         shards=exchange.shards or -(-size // _PARAMETERS_A_SHARD),

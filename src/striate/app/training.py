@@ -21,7 +21,7 @@ import striate
 from striate.app.build import Experiment, Resumed, build, open_store
 from striate.app.load import load_model, save_model
 from striate.app.recipe import Recipe, check_recipe
-from striate.app.replicas import Asked, crewed
+from striate.app.replicas import Asked, check_crew, crewed
 from striate.app.screen import Screen, Task
 from striate.app.yaml import dump_yaml, read_yaml
 from striate.cluster.parallel import Share, agreed, any_process, check_alike
@@ -69,6 +69,7 @@ def new_run(
     share = share or Share()
     _check_alike(share, recipe)
     experiment = build(recipe, screen.say, share=share, profile=profile)
+    check_crew(experiment, replicas)
     with agreed(share):
         if init is not None:
             experiment.subject.take(load_model(init).rbm.state(), f"--init {init}")

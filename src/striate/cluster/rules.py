@@ -17,8 +17,6 @@ from torch import Tensor
 from striate.train.updates import Rates
 
 TINY = 1e-8
-# Of values, memory and update each: what three vectors of it take stays in a core's own cache.
-_BLOCK = 98_304
 
 
 def sgd(values: Tensor, memories: Sequence[Tensor], update: Tensor, rates: Rates) -> None:
@@ -33,16 +31,14 @@ def delta(values: Tensor, memories: Sequence[Tensor], update: Tensor, rates: Rat
 
 def momentum(values: Tensor, memories: Sequence[Tensor], update: Tensor, rates: Rates) -> None:
     """v <- momentum v - rate g;  w <- w + v. (The rate inside the velocity, as everywhere here.)"""
-    (velocity,) = memories
-    for w, v, g in zip(values.split(_BLOCK), velocity.split(_BLOCK), update.split(_BLOCK)):
-        v.mul_(rates.momentum).add_(g, alpha=-rates.learning_rate)
-        w.add_(v)
+    # torch's kernel takes lr times (momentum v + (1 - dampening) g) off: with lr -1 and a dampening of 1 + rate it is this.
+    _fused_momentum(values, memories[0], update, rates.momentum, lr=-1.0, dampening=1.0 + rates.learning_rate)
 
 
 def adagrad(values: Tensor, memories: Sequence[Tensor], update: Tensor, rates: Rates) -> None:
     """s <- s + g^2;  w <- w - rate g / sqrt(s), in one pass over memory."""
     (squares,) = memories
-    # torch's own fused kernel: the same three operations in blocks take 1.8 times as long, numpy's 2.9 times.
+    # torch's own fused kernel: the same three operations in blocks that stay in cache take twice as long, in numpy three times.
     torch._fused_adagrad_(
         [values],
         [update],
@@ -58,10 +54,36 @@ def adagrad(values: Tensor, memories: Sequence[Tensor], update: Tensor, rates: R
 
 def nesterov(values: Tensor, memories: Sequence[Tensor], update: Tensor, rates: Rates) -> None:
     """v <- momentum v + d;  w <- w + rate (d + momentum v), of a mean change d."""
-    (velocity,) = memories
-    for w, v, d in zip(values.split(_BLOCK), velocity.split(_BLOCK), update.split(_BLOCK)):
-        v.mul_(rates.momentum).add_(d)
-        w.add_(d, alpha=rates.learning_rate).add_(v, alpha=rates.learning_rate * rates.momentum)
+    _fused_momentum(values, memories[0], update, rates.momentum, lr=-rates.learning_rate, nesterov=True)
+
+
+def _fused_momentum(
+    values: Tensor,
+    velocity: Tensor,
+    update: Tensor,
+    momentum: float,
+    *,
+    lr: float,
+    dampening: float = 0.0,
+    nesterov: bool = False,
+) -> None:
+    if momentum == 0:
+        # The kernel would not keep the velocity.
+        torch.mul(update, 1 - dampening, out=velocity)
+        values.add_(velocity, alpha=-lr)
+        return
+    torch._fused_sgd_(
+        [values],
+        [update],
+        [velocity],
+        weight_decay=0.0,
+        momentum=momentum,
+        lr=lr,
+        dampening=dampening,
+        nesterov=nesterov,
+        maximize=False,
+        is_first_step=False,
+    )
 
 
 @dataclass(frozen=True)

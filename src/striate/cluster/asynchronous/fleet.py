@@ -165,9 +165,10 @@ class Fleet:
         for member in self._members:
             self._begin(member)
         self._tell_members()
-        self.plan = self._measured()
-        for line in self.plan.lines():
-            self._say(line)
+        if self._members:
+            self.plan = self._measured()
+            for line in self.plan.lines():
+                self._say(line)
 
     def _measured(self) -> Plan:
         """How long a step and exchanges take, on the first replica and from here."""

@@ -70,6 +70,7 @@ def test_a_run_of_two_whose_driver_is_killed_goes_on_with_one_and_then_alone(pla
         (("--replicas", 2, "cluster.exchange.momentum=0.5"), "give cluster.exchange.rate, too"),
         (("--replicas", 2, "train.dtype=fp64"), "replicas exchange float32"),
         (("--replicas", 2, "cluster.exchange.pull_evry=3"), "did you mean cluster.exchange.pull_every?"),
+        (("--replicas", 2, "--profile"), "--profile is for --processes"),
         (("--replicas", 0), "expected a number of processes from 1, found '0'"),
     ],
 )

@@ -53,6 +53,8 @@ def replicas_asked(args: argparse.Namespace) -> Asked | None:
         return None
     if args.processes > 1:
         raise BadInput("--replicas and --processes are two ways to share the work: give one of them")
+    if args.profile:
+        raise BadInput("--profile is for --processes: metrics.jsonl and run.json tell where the time of replicas goes")
     from striate.app.replicas import Asked
 
     return Asked(args.replicas, args.address)

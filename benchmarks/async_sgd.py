@@ -1,6 +1,7 @@
 """Claim: two replicas that exchange asynchronously learn nearly twice as fast as one, and exchanging costs what memory does.
 
-A sparse autoencoder on real pictures (CIFAR-10, grey), one thread a replica, shards that run Adagrad as DistBelief's;
+A sparse autoencoder on real pictures (CIFAR-10, grey), one thread a replica, exchanges every second step with a shard that runs
+Adagrad as DistBelief's;
 everything on this machine, through Ray's shared memory. Transport: a shard of 25 million parameters pulled and pushed, beside
 bare actors that are handed the same arrays. Update: beside two passes of trivial arithmetic over the same vectors. Recovery:
 from SIGKILL to the next thing done. Two replicas need two cores of their own: on a busy machine the first rows say little.
@@ -39,7 +40,7 @@ from striate.train.sparse import SparseLearner, SparseSettings
 from striate.train.updates import Rates
 from timing import interleaved, row
 
-BATCH = 64
+BATCH, EVERY = 256, 2
 SIZE = 25_000_000
 
 
@@ -52,7 +53,7 @@ def rows(quick: bool = False) -> list[dict[str, object]]:
     found = _updates(size, 5 if quick else 15)
     with ray_cluster(None, 4) as ray, tempfile.TemporaryDirectory() as folder:
         found += _transport(ray, Path(folder), size, 5 if quick else 21)
-        found += _replicas(ray, Path(folder), 80 if quick else 600)
+        found += _replicas(ray, Path(folder), 40 if quick else 300)
         found += _recovery(ray, Path(folder))
     torch.set_num_threads(threads)
     return found
@@ -206,7 +207,7 @@ def _replicas(ray: ModuleType, folder: Path, steps: int) -> list[dict[str, objec
     held = ray.put(standardised().numpy())
     plain, reached, told = _plain(held, ray, steps), {}, {}
     for count in (1, 2):
-        fleet = _fleet(ray, folder / f"{count}", learner(), count, rows=held)
+        fleet = _fleet(ray, folder / f"{count}", learner(), count, rows=held, pull_every=EVERY, push_every=EVERY)
         reached[count], told[count] = _losses(fleet, count * steps), fleet.counted()
         fleet.close()
     rates = {count: (len(found) - 1) * BATCH / (found[-1][0] - found[0][0]) for count, found in reached.items()}

@@ -291,7 +291,7 @@ class _Later:
     def __init__(self, slow: Slow, answer: Any) -> None:
         self._slow, self.get = slow, answer.get
 
-    def ready(self) -> bool:
+    def ready(self, within_s: float = 0.0) -> bool:
         return self._slow.open
 
 

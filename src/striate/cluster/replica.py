@@ -29,6 +29,8 @@ T_co = TypeVar("T_co", covariant=True)
 
 # So many pushes' worth of steps a replica runs ahead of shards that do not answer.
 _MOST_AHEAD = 20
+# An answer that takes such a share of a step is waited for: it is worth more than the time, being a whole step fresher.
+_WORTH_WAITING = 0.08
 
 
 class Poisoned(StriateError):
@@ -38,8 +40,8 @@ class Poisoned(StriateError):
 class Waiting(Protocol[T_co]):
     """An answer that may not be there yet."""
 
-    def ready(self) -> bool:
-        """Whether it is."""
+    def ready(self, within_s: float = 0.0) -> bool:
+        """Whether it is, or comes to be within a time."""
         ...
 
     def get(self) -> T_co:
@@ -106,7 +108,8 @@ class Pace:
     """When a replica exchanges.
 
     Attributes:
-        pull_every: steps from pull to pull, where gradients are sent; changes are answered with what they have become.
+        pull_every: steps from pull to pull, where gradients are sent; changes are answered with what they have become, and so
+            are gradients if this is `push_every`.
         push_every: steps from push to push; their gradients, or changes, are added up.
         rounds: whether it waits for the others after each push.
         rates: for the shards' rule; None: the learner's own, by its schedule.
@@ -216,7 +219,8 @@ class Replica(Generic[B]):
     def __init__(self, learner: Shareable[B], shards: ParameterShards, pace: Pace, *, gradients: bool) -> None:
         self.learner, self.shards, self.pace, self.traffic = learner, shards, pace, Traffic()
         flat = Flat(learner.exchanged())
-        self._flat, self._swaps = flat, pace.rounds or not gradients
+        # One message does for both where they are due together; and its answer has one's own push in it.
+        self._flat, self._swaps = flat, pace.rounds or not gradients or pace.pull_every == pace.push_every
         self._make = Gradients if gradients else Changes
         self._begin()
 
@@ -230,7 +234,7 @@ class Replica(Generic[B]):
         self._content: Content[B] = self._make(self.learner, self._flat)
         self._pushing: Waiting[Any] | None = None
         self._pulling: Waiting[Pulled] | None = None
-        self._unsent, self._since_pull, self._rates = 0, 0, Rates(1.0, 0.0)
+        self._unsent, self._since_pull, self._rates, self._step_s = 0, 0, Rates(1.0, 0.0), 0.0
 
     @property
     def step_number(self) -> int:
@@ -254,9 +258,11 @@ class Replica(Generic[B]):
         """
         if self._pulling is not None:
             self._take_what_came(self._pulling)
-        elif self._swaps and self._pushing is not None and self._pushing.ready():
+        elif self._swaps and self._pushing is not None and self._pushing.ready(_WORTH_WAITING * self._step_s):
             self._answered()
+        begun = time.monotonic()
         metrics, own = self._content.learn(batch)
+        self._step_s = time.monotonic() - begun
         self._rates = self.pace.rates or own
         self._unsent += 1
         if self._unsent >= self.pace.push_every:
@@ -268,7 +274,7 @@ class Replica(Generic[B]):
         return metrics
 
     def _take_what_came(self, pulling: Waiting[Pulled]) -> None:
-        if pulling.ready() or self._since_pull > _MOST_AHEAD * self.pace.pull_every:
+        if pulling.ready(_WORTH_WAITING * self._step_s) or self._since_pull > _MOST_AHEAD * self.pace.pull_every:
             self._take_in(self._waited(pulling))
             self._pulling = None
 

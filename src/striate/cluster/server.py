@@ -6,6 +6,7 @@ The transport (`striate.cluster.asynchronous`, or none) carries messages and wai
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar
@@ -103,9 +104,10 @@ class All(Generic[T]):
     def __init__(self, answers: Sequence[Waiting[Any]], join: Callable[[list[Any]], T]) -> None:
         self._answers, self._join = answers, join
 
-    def ready(self) -> bool:
+    def ready(self, within_s: float = 0.0) -> bool:
         """Whether all are."""
-        return all(answer.ready() for answer in self._answers)
+        until = time.monotonic() + within_s
+        return all(answer.ready(max(0.0, until - time.monotonic())) for answer in self._answers)
 
     def get(self) -> T:
         """All, joined."""
@@ -207,7 +209,7 @@ class Now(Generic[T]):
     def __init__(self, value: T) -> None:
         self._value = value
 
-    def ready(self) -> bool:
+    def ready(self, within_s: float = 0.0) -> bool:
         """Yes."""
         return True
 

@@ -54,16 +54,16 @@ class _Later:
         self._actor, self._reference, self._swaps = actor, reference, swapped is not None
         self._answer: Any = None
 
-    def ready(self) -> bool:
-        """Whether all of it is on this machine."""
+    def ready(self, within_s: float = 0.0) -> bool:
+        """Whether all of it is on this machine, or comes within a time."""
         import ray
 
         if self._answer is None:
-            if not ray.wait([self._reference], timeout=0)[0]:
+            if not ray.wait([self._reference], timeout=within_s)[0]:
                 return False
             self._answer = (ray.get(self._reference),)
         shared = self._shared()
-        return shared is None or bool(ray.wait(shared.reference, timeout=0)[0])
+        return shared is None or bool(ray.wait(shared.reference, timeout=within_s)[0])
 
     def _shared(self) -> Shared | None:
         found = self._answer[0][1] if self._swaps else self._answer[0]

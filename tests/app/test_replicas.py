@@ -11,8 +11,9 @@ import pytest
 
 from striate.app.groups import ExchangeGroup
 from striate.app.load import load_model
-from striate.app.replicas import chosen_rule
+from striate.app.replicas import chosen_rule, rates
 from striate.errors import BadInput
+from striate.train import Rates
 from striate.train.checkpoint import CheckpointFolder
 from striate.train.run import read_metrics
 from training import recipe_file, small_store, start, striate
@@ -108,6 +109,25 @@ def test_the_rule_follows_from_the_mode_and_the_model(
     exchange: dict[str, Any], own: str | None, found: tuple[str, bool]
 ) -> None:
     assert chosen_rule(ExchangeGroup(**exchange), Own(own)) == found
+
+
+@pytest.mark.parametrize(
+    ("exchange", "gradients", "found"),
+    [
+        ({}, True, None),
+        ({"rate": 0.3}, True, Rates(0.3, 0.9)),
+        ({"rate": 0.3, "momentum": 0.2}, True, Rates(0.3, 0.2)),
+        ({}, False, Rates(0.25, 0.0)),
+        ({"rate": 1.0}, False, Rates(1.0, 0.0)),
+        ({"mode": "synchronous"}, True, None),
+        ({"mode": "synchronous"}, False, Rates(1.0, 0.0)),
+        ({"mode": "local"}, False, Rates(1.0, 0.0)),
+        ({"mode": "diloco"}, False, Rates(0.7, 0.9)),
+        ({"mode": "diloco", "rate": 1.0, "momentum": 0.0}, False, Rates(1.0, 0.0)),
+    ],
+)
+def test_changes_of_four_replicas_are_averaged(exchange: dict[str, Any], gradients: bool, found: Rates | None) -> None:
+    assert rates(ExchangeGroup(**exchange), 0.9, gradients, 4) == found
 
 
 @pytest.mark.parametrize(

@@ -277,6 +277,33 @@ def test_a_replica_whose_parameters_are_not_finite_says_so_and_harms_nobody() ->
     assert torch.equal(values(near), torch.zeros(6)) and one.traffic.refused == 2
 
 
+@pytest.mark.parametrize("gradients", [True, False])
+def test_catching_up_is_to_begin_from_what_others_have_made_of_it(gradients: bool) -> None:
+    """What was not sent yet is sent first; then parameters are the shards'."""
+    near, cuts = servers(Constant(), "sgd" if gradients else "delta")
+    idle, busy = (replica(Constant(), near, cuts, name, Pace(1, 4), gradients=gradients) for name in "ab")
+    idle.step(1.0)
+    for _ in range(8):
+        busy.step(1.0)
+    idle.catch_up()
+    assert torch.equal(idle.learner.weight, values(near)) and abs(float(values(near)[0])) == 9
+    assert [version.updates for version in idle._base] == [3, 3]
+
+
+def test_untied_filters_travel_without_the_zeros_between_them() -> None:
+    """As many numbers as the network has weights, though it keeps more; and they come back the same."""
+    learner = sparse()
+    weights = sum(tensor.numel() for tensor in learner.net.state().values())
+    kept = sum(one.tensor.numel() for one in learner.exchanged())
+    flat = Flat(learner.exchanged())
+    assert flat.size == weights < kept
+    before, found = [one.tensor.clone() for one in learner.exchanged()], flat.gather(flat.new())
+    for one in learner.exchanged():
+        one.tensor.zero_()
+    flat.scatter(found)
+    assert all(torch.equal(one.tensor, held) for one, held in zip(learner.exchanged(), before))
+
+
 class Slow:
     """A shard that takes what it is sent, and answers only when told to."""
 

@@ -254,7 +254,9 @@ class ExchangeGroup(Strict):
     shards: int | None = Field(None, ge=1, description="processes that hold parameters; null: one for every 64 million")
     pull_every: int = Field(1, ge=1, description="steps from pull to pull; changes (rule=delta) are answered at each push")
     push_every: int | None = Field(None, ge=1, description="steps from push to push; null: 1, local and diloco 50")
-    rate: float | None = Field(None, gt=0, description="the shards' learning rate; null: the recipe's schedule (diloco: 0.7)")
+    rate: float | None = Field(
+        None, gt=0, description="the shards' learning rate; null: the recipe's schedule (diloco: 0.7; delta: 1 / K)"
+    )
     momentum: float | None = Field(None, ge=0, lt=1, description="the shards'; null: the recipe's schedule (diloco: 0.9)")
     warm_start_steps: int = Field(0, ge=0, description="minibatches that one replica learns from before the others begin")
     compress: Literal["none", "bf16", "topk"] = Field("none", description="of what is pushed; pays over networks alone")

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from striate.app.build import Experiment, Resumed, build
 from striate.app.load import load_model
-from striate.app.recipe import ExchangeGroup, Recipe, SparseGroup, check_recipe
+from striate.app.recipe import ExchangeGroup, SparseGroup, check_recipe
 from striate.app.screen import Screen
 from striate.app.yaml import read_yaml
 from striate.cluster.asynchronous.actors import Job, Workbench
@@ -211,7 +211,12 @@ def _crew(experiment: Experiment, run: Run, asked: Asked, processors: int, gpus:
         shards=exchange.shards or -(-size // _PARAMETERS_A_SHARD),
         rule=rule,
         job=Job(
-            Pace(exchange.pull_every if gradients else push_every, push_every, rounds, _rates(exchange, recipe, gradients)),
+            Pace(
+                exchange.pull_every if gradients else push_every,
+                push_every,
+                rounds,
+                rates(exchange, recipe.train.momentum, gradients, asked.replicas),
+            ),
             Packer(exchange.compress, exchange.keep),
             gradients,
             threads,
@@ -247,12 +252,22 @@ def chosen_rule(exchange: ExchangeGroup, learner: Any) -> tuple[str, bool]:
     return exchange.rule, exchange.rule != "delta"
 
 
-def _rates(exchange: ExchangeGroup, recipe: Recipe, gradients: bool) -> Rates | None:
+def rates(exchange: ExchangeGroup, momentum: float, gradients: bool, replicas: int) -> Rates | None:
+    """What the shards apply pushes with; None: what each replica's schedule says.
+
+    Args:
+        exchange: the recipe's group.
+        momentum: the recipe's, for a rate of the exchange's own.
+        gradients: whether they are what is sent.
+        replicas: how many.
+    """
     if exchange.mode == "diloco":
         # Of its authors.
         return Rates(exchange.rate or 0.7, 0.9 if exchange.momentum is None else exchange.momentum)
     if not gradients:
-        return Rates(exchange.rate or 1.0, 0.0)
+        # Rounds average; at their own pace, changes that K replicas made from about the same start, each with its own momentum,
+        # would carry K times too far.
+        return Rates(exchange.rate or (1.0 if exchange.mode != "downpour" else 1.0 / replicas), 0.0)
     if exchange.rate is None:
         return None
-    return Rates(exchange.rate, recipe.train.momentum if exchange.momentum is None else exchange.momentum)
+    return Rates(exchange.rate, momentum if exchange.momentum is None else exchange.momentum)

@@ -273,6 +273,12 @@ class Replica(Generic[B]):
             self._pulling, self._since_pull = self.shards.pull(self._base), 0
         return metrics
 
+    def catch_up(self) -> None:
+        """Begin from the shards' parameters of now, after a time in which others have gone on."""
+        self.flush()
+        self._pulling = None
+        self._take_in(self._waited(self.shards.pull(self._base)))
+
     def _take_what_came(self, pulling: Waiting[Pulled]) -> None:
         if pulling.ready(_WORTH_WAITING * self._step_s) or self._since_pull > _MOST_AHEAD * self.pace.pull_every:
             self._take_in(self._waited(pulling))

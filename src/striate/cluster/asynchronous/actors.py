@@ -27,6 +27,9 @@ from striate.cluster.shards import Receipt, Rows, Shard, Version
 from striate.compute import keep_memory
 from striate.train.checkpoint import CheckpointFolder, write_text
 
+# Whoever has had nothing to do for so long begins with fresh parameters.
+_IDLE_S = 0.2
+
 
 @dataclass(frozen=True)
 class Beginning:
@@ -231,9 +234,12 @@ class ReplicaActor:
         self._replica: Replica[Any] = Replica(self._bench.learner, self._doors, job.pace, gradients=job.gradients)
         self._reader = ThreadPoolExecutor(1, thread_name_prefix="batches")
         self._next: tuple[int, Future[Any]] | None = None
+        self._rounds, self._last_s = job.pace.rounds, 0.0
 
     def work(self, slots: Sequence[int], following: int | None) -> Report:
         """Learn from minibatches by number; the one that will follow is read meanwhile."""
+        if time.monotonic() - self._last_s > _IDLE_S and not self._rounds:
+            self._replica.catch_up()
         begun, waited, metrics = time.monotonic(), self._replica.traffic.waited_s, []
         for slot, then in zip(slots, [*slots[1:], following]):
             batch = self._fetched(slot)
@@ -241,6 +247,7 @@ class ReplicaActor:
             # Draws and schedules go by the minibatch, whoever learns from it.
             self._replica.step_number = slot
             metrics.append(self._replica.step(batch))
+        self._last_s = time.monotonic()
         told = [{name: float(value) for name, value in one.items()} for one in metrics]
         return Report(
             [{name: value for name, value in one.items() if np.isfinite(value)} for one in told],

@@ -35,6 +35,7 @@ _LEASE_S, _LONGEST = 0.4, 256
 _READY = 2
 _LOOK_EVERY_S = 0.5
 _TRIES = 5
+_RATE_OVER_S = 5.0
 # Looking at the parameters may take such a share of the time.
 _LOOKING = 0.05
 
@@ -78,7 +79,7 @@ class _Member:
     actor: Any = None
     leases: dict[Any, list[int]] = field(default_factory=dict)
     heard_s: float = 0.0
-    steps: int = 0
+    steps: float = 0.0
     seconds: float = 0.0
     waited_s: float = 0.0
     exchanged: dict[str, int] = field(default_factory=dict)
@@ -387,7 +388,9 @@ class Fleet:
         for member in self._members:
             if member.seconds:
                 found[f"images_per_s_{member.place}"] = member.steps * self._batch_size / member.seconds
-            member.steps, member.seconds = 0, 0.0
+                if member.seconds > _RATE_OVER_S:
+                    # Of late, smoothly: readings may be taken at any time.
+                    member.steps, member.seconds = member.steps / 2, member.seconds / 2
         return found | self._shard_readings()
 
     def _shard_readings(self) -> dict[str, float]:

@@ -32,7 +32,7 @@ def test_a_run_of_two_whose_driver_is_killed_goes_on_with_one_and_then_alone(pla
     """Checkpoints know neither replicas nor shards; every line of the curves is there once."""
     run, said = place / "run", place / "said"
     said.mkdir()
-    longer = ("train.epochs=80", "train.log_every=100", "cluster.exchange.shards=2")
+    longer = ("train.epochs=80", "train.log_every=100", "train.checkpoint_every_s=0.5", "cluster.exchange.shards=2")
     driver = start(
         "train", place / "tiny.yaml", f"data.store={place / 'store'}", *longer, "--run", run, "--replicas", 2, said=said
     )

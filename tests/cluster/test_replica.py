@@ -337,3 +337,31 @@ def test_a_replica_learns_on_while_a_shard_does_not_answer() -> None:
     one.flush()
     assert one.traffic.pushes == 2
     assert torch.equal(values(near), -11 * torch.arange(1.0, 7))
+
+
+def test_what_was_learned_while_an_answer_was_on_its_way_stays_on_top_of_it() -> None:
+    """Changes: one step is sent, three more are made, another replica adds ten meanwhile; then all fourteen are here."""
+    near, cuts = servers(Constant(), "delta", shards=1)
+    slow = Slow(near[0])
+    one = Replica(Constant(), Doors([slow], cuts, "a"), Pace(), gradients=False)  # type: ignore[list-item]
+    other = replica(Constant(), near, cuts, "b", Pace(), gradients=False)
+    other.step(10.0)
+    slow.open = False
+    for _ in range(4):
+        one.step(1.0)
+    assert torch.equal(one.learner.weight, 4 * torch.arange(1.0, 7))
+    slow.open = True
+    one.step(1.0)
+    assert torch.equal(one.learner.weight, 15 * torch.arange(1.0, 7))
+    one.flush()
+    assert torch.equal(values(near), 15 * torch.arange(1.0, 7))
+
+
+def test_what_packing_has_left_out_stays_in_the_replica_s_own_parameters() -> None:
+    near, cuts = servers(Constant(), "delta", shards=1)
+    one = replica(Constant(), near, cuts, "a", Pace(), gradients=False, packer=Packer("topk", 0.3))
+    for step in range(1, 9):
+        one.step(1.0)
+        one.flush()
+        assert torch.equal(one.learner.weight, step * torch.arange(1.0, 7))
+        assert torch.equal(one.learner.weight, values(near) + one._content.update)

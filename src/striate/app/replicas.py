@@ -116,6 +116,11 @@ def crewed(experiment: Experiment, run: Run, screen: Screen, asked: Asked | None
     with ray_cluster(asked.address, max(cores, asked.replicas)) as ray:
         processors = int(ray.cluster_resources().get("CPU", 1))
         crew = _crew(experiment, run, asked, processors, float(ray.cluster_resources().get("GPU", 0)))
+        if crew.rule == "momentum" and not crew.job.pace.rounds and asked.replicas > 1:
+            screen.say(
+                "replicas at their own pace act like more momentum: if the loss lags, lower train.momentum, or set "
+                "cluster.exchange.rule=adagrad or cluster.exchange.mode=synchronous"
+            )
         rows = _handed_over(experiment, ray)
         fleet = Fleet(
             experiment.subject.learner,

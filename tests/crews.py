@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -14,11 +15,27 @@ import torch
 from torch import Tensor
 
 from striate.cluster.asynchronous.actors import Job, Workbench
+from striate.cluster.asynchronous.engine import ray_cluster
 from striate.cluster.asynchronous.fleet import Crew, Fleet
 from striate.cluster.compress import Packer
 from striate.cluster.replica import Pace
 from striate.train.exchanged import Exchanged, Slope
 from striate.train.updates import Rates
+
+
+@contextmanager
+def engine() -> Iterator[ModuleType]:
+    """Ray, whose processes find this file."""
+    before = os.environ.get("PYTHONPATH")
+    os.environ["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parent), *([before] if before else [])])
+    try:
+        with ray_cluster(None, 4) as connected:
+            yield connected
+    finally:
+        if before is None:
+            del os.environ["PYTHONPATH"]
+        else:
+            os.environ["PYTHONPATH"] = before
 
 
 class Counting:

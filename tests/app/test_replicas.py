@@ -11,7 +11,7 @@ import pytest
 
 from striate.app.groups import ExchangeGroup
 from striate.app.load import load_model
-from striate.app.replicas import chosen_rule, rates
+from striate.app.replicas import chosen_rule, rates, warm_start
 from striate.errors import BadInput
 from striate.train import Rates
 from striate.train.checkpoint import CheckpointFolder
@@ -109,6 +109,14 @@ def test_the_rule_follows_from_the_mode_and_the_model(
     exchange: dict[str, Any], own: str | None, found: tuple[str, bool]
 ) -> None:
     assert chosen_rule(ExchangeGroup(**exchange), Own(own)) == found
+
+
+def test_one_replica_begins_where_several_would_overshoot() -> None:
+    group = ExchangeGroup()
+    assert warm_start(group, True, 2, 10_000) == 100 and warm_start(group, True, 2, 400) == 20
+    assert warm_start(group, True, 1, 10_000) == warm_start(group, False, 2, 10_000) == 0
+    assert warm_start(ExchangeGroup(mode="synchronous"), True, 2, 10_000) == 0
+    assert warm_start(ExchangeGroup(warm_start_steps=7), False, 2, 10_000) == 7
 
 
 @pytest.mark.parametrize(

@@ -25,17 +25,9 @@ from striate.train.updates import Rates
 
 @pytest.fixture(scope="module")
 def ray() -> Iterator[ModuleType]:
-    """One engine for all; its processes find the learners of `crews`."""
-    before = os.environ.get("PYTHONPATH")
-    os.environ["PYTHONPATH"] = os.pathsep.join([str(Path(crews.__file__).parent), *([before] if before else [])])
-    try:
-        with ray_cluster(None, 4) as connected:
-            yield connected
-    finally:
-        if before is None:
-            del os.environ["PYTHONPATH"]
-        else:
-            os.environ["PYTHONPATH"] = before
+    """One engine for all."""
+    with crews.engine() as connected:
+        yield connected
 
 
 def test_it_listens_on_this_machine_alone_and_asks_for_a_token(ray: ModuleType) -> None:

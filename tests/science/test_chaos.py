@@ -15,7 +15,6 @@ from types import ModuleType
 import pytest
 
 import crews
-from striate.cluster.asynchronous.engine import ray_cluster
 from striate.draws import generator
 
 pytestmark = pytest.mark.science
@@ -26,13 +25,8 @@ KILLS, STEPS, EVERY_S = 24, 6000, 0.3
 @pytest.fixture(scope="module")
 def ray() -> Iterator[ModuleType]:
     """Its processes find the learners of `crews`."""
-    before = os.environ.get("PYTHONPATH")
-    os.environ["PYTHONPATH"] = os.pathsep.join([str(Path(crews.__file__).parent), *([before] if before else [])])
-    try:
-        with ray_cluster(None, 4) as connected:
-            yield connected
-    finally:
-        os.environ["PYTHONPATH"] = before or ""
+    with crews.engine() as connected:
+        yield connected
 
 
 @pytest.mark.timeout(900)

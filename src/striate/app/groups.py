@@ -258,7 +258,9 @@ class ExchangeGroup(Strict):
         None, gt=0, description="the shards' learning rate; null: the recipe's schedule (diloco: 0.7; delta: 1 / K)"
     )
     momentum: float | None = Field(None, ge=0, lt=1, description="the shards'; null: the recipe's schedule (diloco: 0.9)")
-    warm_start_steps: int = Field(0, ge=0, description="minibatches that one replica learns from before the others begin")
+    warm_start_steps: int | None = Field(
+        None, ge=0, description="minibatches that one replica learns from alone first; null: downpour of gradients 100"
+    )
     compress: Literal["none", "bf16", "topk"] = Field("none", description="of what is pushed; pays over networks alone")
     keep: float = Field(0.01, gt=0, le=1, description="compress=topk: share of the numbers that are sent")
     snapshot_every_s: float = Field(5.0, gt=0, description="seconds of updates that a lost shard may lose")

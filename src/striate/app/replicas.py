@@ -43,6 +43,7 @@ _PARAMETERS_A_SHARD = 64_000_000
 _SENT = ("preprocessor.json", "preprocessor.safetensors", "encoder.safetensors")
 # Steps from push to push where replicas train by themselves; DiLoCo's authors take 500, on models of months.
 _APART = 50
+_WARM_START = 100
 
 
 @dataclass(frozen=True)
@@ -227,7 +228,7 @@ def _crew(experiment: Experiment, run: Run, asked: Asked, processors: int, gpus:
             threads,
         ),
         forget=recipe.train.forget if rule == "adagrad" and isinstance(recipe.model, SparseGroup) else 0.0,
-        warm_start_steps=exchange.warm_start_steps,
+        warm_start_steps=warm_start(exchange, gradients, asked.replicas, experiment.loop.total_steps),
         folder=folder,
         snapshot_every_s=exchange.snapshot_every_s,
         patience_s=exchange.patience_s,
@@ -255,6 +256,17 @@ def chosen_rule(exchange: ExchangeGroup, learner: Any) -> tuple[str, bool]:
             "changes: set cluster.exchange.rule=delta"
         )
     return exchange.rule, exchange.rule != "delta"
+
+
+def warm_start(exchange: ExchangeGroup, gradients: bool, replicas: int, total_steps: int) -> int:
+    """Minibatches that one replica learns from alone.
+
+    First gradients are large and alike: several replicas' together overshoot, and Adagrad never forgets it.
+    """
+    if exchange.warm_start_steps is not None:
+        return exchange.warm_start_steps
+    needed = gradients and exchange.mode == "downpour" and replicas > 1
+    return min(_WARM_START, total_steps // 20) if needed else 0
 
 
 def rates(exchange: ExchangeGroup, momentum: float, gradients: bool, replicas: int) -> Rates | None:

@@ -4,7 +4,7 @@ VENV ?= .venv
 PYTHON ?= python3
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-science lint format benchmarks clean
+.PHONY: demo test test-science docs lint format benchmarks clean
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -21,6 +21,11 @@ test: $(VENV)/.installed
 
 test-science: $(VENV)/.installed
 	$(BIN)/python -m pytest -m science
+
+# The commands that pages show are run, then the site is built, into build/docs.
+docs: $(VENV)/.installed
+	$(BIN)/python docs/tools/run.py
+	$(BIN)/python -m sphinx --fresh-env --fail-on-warning --keep-going --quiet --builder html docs build/docs
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff format --check .

@@ -7,7 +7,6 @@ more slowly than real ones. One thread; peers: the decoders alone, Pillow and si
 from __future__ import annotations
 
 import io
-import os
 import tempfile
 from pathlib import Path
 
@@ -15,6 +14,7 @@ import numpy as np
 import simplejpeg
 from PIL import Image
 
+from cifar import data_folder
 from striate.draws import generator
 from striate.images import ArraySource, ImageStore, import_images
 from striate.preprocess import Cropper, CropSettings
@@ -24,7 +24,7 @@ _BATCH = 125
 
 
 def photographs(folder: Path, count: int) -> ImageStore:
-    shared = Path(os.environ.get("STRIATE_DATA", Path(__file__).resolve().parents[2] / "shared" / "data")) / "imagenet-sample"
+    shared = data_folder() / "imagenet-sample"
     if shared.is_dir():
         import_images(shared, folder, size=256, quality=90, limit=count)
     else:

@@ -27,7 +27,8 @@ from striate.app.features import features_of
 from striate.app.labelling.ranking import Ranker
 from striate.app.screen import Screen
 from striate.images import ArraySource, ImageStore, import_images
-from striate.measure.suspects import find_suspects, folds, out_of_fold
+from striate.measure.folds import folds
+from striate.measure.suspects import find_suspects, out_of_fold
 from timing import row
 
 _NAMES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import shutil
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -45,6 +46,37 @@ def write_whole(file: Path, write: Callable[[Path], object]) -> None:
         os.fsync(directory)
     finally:
         os.close(directory)
+
+
+def write_folder(target: Path, write: Callable[[Path], object], overwrite: bool = False) -> None:
+    """Let ``write`` fill a temporary folder beside ``target``, and give it the name: there whole or not at all.
+
+    Args:
+        target: the folder; one that is there is replaced only if it holds a README.md, as all that is written so does.
+        write: fills a folder.
+        overwrite: whether it may be replaced.
+
+    Raises:
+        BadInput: the target is there already, or was not written so.
+        StriateError: the disk is full; nothing is left.
+    """
+    if target.exists() and not overwrite:
+        raise BadInput(f"{target} is there already: choose another place, or give --overwrite")
+    if target.exists() and not (target / "README.md").exists():
+        raise BadInput(f"{target} was not written by an export: it is not overwritten")
+    part = target.with_name(f".{target.name}.part")
+    shutil.rmtree(part, ignore_errors=True)
+    try:
+        part.mkdir(parents=True)
+        write(part)
+        if target.exists():
+            shutil.rmtree(target)
+        part.rename(target)
+    except BaseException as error:
+        shutil.rmtree(part, ignore_errors=True)
+        if isinstance(error, Exception) and not isinstance(error, StriateError) and is_full_disk(error):
+            raise full_disk(target) from None
+        raise
 
 
 def sole_writer(lock: Path, busy: str) -> IO[bytes]:

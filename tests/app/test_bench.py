@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from striate.app import checkup
 from striate.app.commands.bench import NAMES, _save
 from striate.app.main import main
 
@@ -59,11 +59,10 @@ def test_results_are_kept_by_machine(tmp_path: Path) -> None:
 def test_doctor_names_hardware_rates_and_what_is_missing(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = importlib.util.find_spec
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "av" else real(name))
+    monkeypatch.setattr(checkup, "installed", lambda name: name != "av")
     result = _json(capsys, "doctor")
     assert set(result["gflop_s"]) == {"fp32", "bf16"} and min(result["gflop_s"].values()) > 0
-    assert result["auto_dtype"] in ("fp32", "bf16") and set(result["missing"]) == {"av"}
+    assert result["auto_dtype"] in ("fp32", "bf16") and set(result["missing"]) == {"video"}
     assert main(["doctor"]) == 0
     shown = capsys.readouterr().out
-    assert "not installed: av (videos: pip install 'striate[video]')" in shown and "GFLOP/s" in shown
+    assert "not installed: av, for frames of videos: pip install 'striate[video]'" in shown and "GFLOP/s" in shown

@@ -12,7 +12,7 @@ from sklearn.metrics import log_loss
 from striate.errors import BadInput
 from striate.measure import probe
 from striate.measure.intervals import wilson
-from striate.measure.logistic import _standardising, fit_logistic
+from striate.measure.logistic import fit_logistic, standardising
 from striate.measure.logistic_descent import descend
 
 
@@ -44,7 +44,7 @@ def test_minibatches_come_within_a_percent_of_the_optimum(l2: float, dtype: torc
     x[:, 8] *= 1000
     features = torch.tensor(x).to(dtype)
     best = fit_logistic(features, y, 4, l2, iterations=400)
-    mean, deviation = _standardising(features)
+    mean, deviation = standardising(features)
     weights, bias = descend(features, y, mean, deviation, 4, l2)
     rows = (features.float() - mean) / deviation
     loss = float(torch.nn.functional.cross_entropy(rows @ weights.t() + bias, y) + l2 / 2 * weights.square().sum())

@@ -8,7 +8,8 @@ import torch
 from sklearn.metrics import average_precision_score
 
 from striate.errors import BadInput
-from striate.measure.suspects import doubts, find_suspects, folds, neighbours, out_of_fold
+from striate.measure.folds import folds
+from striate.measure.suspects import doubts, find_suspects, neighbours, out_of_fold
 
 
 def blobs(count: int = 900, classes: int = 3, seed: int = 0) -> tuple[torch.Tensor, np.ndarray]:

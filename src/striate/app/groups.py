@@ -269,13 +269,16 @@ class ExchangeGroup(Strict):
 
 
 class ClusterGroup(Strict):
-    """How several processes train one model together (Krizhevsky 2009, chapter 4); one process needs none of it."""
+    """How several processes train one model together; one process needs none of it."""
 
     mode: Literal["auto", "both", "each-update", "hidden", "visible", "data"] = Field(
         "auto",
         description="who holds which weights; auto: the fastest by measured rates",
     )
     parts: int | None = Field(None, ge=1, description="pieces of a batch, each sent while the next is worked on")
+    grid: tuple[int, int] | None = Field(
+        None, description="sparse autoencoders: rows and columns of processes; null: where borders are shortest"
+    )
     sync_images: int = Field(8000, ge=0, description="mode=both: images between making its copies of weights one")
     transport: Literal["auto", "collective", "pairs"] = Field("auto", description="how activities travel; auto: as measured")
     timeout_s: float = Field(300.0, gt=0, description="how long to wait for another process before it counts as lost")

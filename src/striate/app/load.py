@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError, safe_open
+import torch
 from torch import Tensor
 
-from striate.errors import BadInput
+from striate.app import model_checks as checks
+from striate.app.model_files import FORMAT_VERSION, MODEL_FILE, read_model_file, upgraded
+from striate.app.model_files import encoder_file as encoder_file
+from striate.compute import choose_device
+from striate.errors import BadInput, StriateError
 from striate.models.autoencoder import Autoencoder, autoencoder_encoder
 from striate.models.classifier import LogisticNet, net_encoder
 from striate.models.convnet.trained import ConvNetEncoder, TrainedConvNet
@@ -21,9 +25,6 @@ from striate.models.rbm.encode import PatchEncoder, rbm_encoder
 from striate.models.sparse.trained import TrainedSparseNet, sparse_encoder
 from striate.preprocess import Preprocessor
 from striate.train.checkpoint import write_tensors
-
-FORMAT_VERSION = 2
-_FILE = "encoder.safetensors"
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,16 @@ class Parts:
     autoencoder: Autoencoder | None = None
     convnet: TrainedConvNet | None = None
     sparse: TrainedSparseNet | None = None
+
+    def to(self, device: torch.device | str) -> Parts:
+        """The same on another device."""
+        return Parts(
+            tuple(rbm.to(device) for rbm in self.rbms),
+            self.net and self.net.to(device),
+            self.autoencoder and self.autoencoder.to(device),
+            self.convnet and self.convnet.to(device),
+            self.sparse and self.sparse.to(device),
+        )
 
     def filters(self) -> Tensor:
         """Filters in the space of the preprocessed pictures, (units, pixels): the top RBM's, a net's lowest layer's; of a
@@ -81,8 +92,12 @@ class TrainedModel:
         filters = self.parts.filters()
         return filters if filters.ndim == 4 else filters.view(-1, *self.preprocessor.shape)
 
+    def to(self, device: torch.device | str) -> TrainedModel:
+        """The same on another device."""
+        return replace(self, parts=self.parts.to(device), preprocessor=self.preprocessor.to(device))
+
     def encoder(self, image_shape: tuple[int, int, int] | None = None) -> Encoder:
-        """The model as an encoder; a patch model reads pictures of any shape its patches fit into."""
+        """The model as an encoder where its tensors are; a patch model reads pictures of any shape its patches fit into."""
         if self.parts.convnet is not None:
             return ConvNetEncoder(self.parts.convnet, self.preprocessor.mean)
         if self.parts.sparse is not None:
@@ -105,9 +120,12 @@ def save_model(
     class_names: Sequence[str] = (),
 ) -> None:
     """Write encoder.safetensors into a run: tensors of model and preprocessing, everything else in its header."""
+    from striate import __version__
+
     description = {
         "format": "striate-encoder",
         "version": FORMAT_VERSION,
+        "striate": __version__,
         "name": name,
         "layers": [rbm.describe() for rbm in parts.rbms],
         "preprocess": preprocessor.describe(),
@@ -128,55 +146,75 @@ def save_model(
     if parts.sparse is not None:
         description["sparse"] = parts.sparse.describe()
         tensors |= {f"sparse.{key}": tensor for key, tensor in parts.sparse.state.items()}
-    write_tensors(run / _FILE, tensors, {"striate": json.dumps(description)})
+    # `format` is what readers of the Hugging Face Hub look for in a file of torch's tensors.
+    write_tensors(run / MODEL_FILE, tensors, {"format": "pt", "striate": json.dumps(description)})
 
 
 def load_model(run: str | Path) -> TrainedModel:
-    """The model of a run directory, or of an encoder file by itself.
+    """The model of a run directory, of an exported folder, or of an encoder file by itself.
 
     Raises:
-        BadInput: none is there yet, it is damaged, or of another version.
+        BadInput: none is there yet, it is damaged, or newer than this Striate.
     """
-    path = Path(run)
-    file = path / _FILE if path.is_dir() else path
+    path, file = Path(run), encoder_file(run)
     if not file.exists():
         hint = "it has not saved a model yet" if (path / "run.json").exists() else "expected a run directory"
-        raise BadInput(f"{run} has no {_FILE}: {hint}")
+        raise BadInput(f"{run} has no {MODEL_FILE}: {hint}")
+    description, tensors = read_model_file(file)
     try:
-        with safe_open(file, "pt") as opened:
-            description = json.loads((opened.metadata() or {})["striate"])
-            tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 (not a mapping)
-    except (SafetensorError, KeyError, ValueError, OSError) as error:
-        raise BadInput(f"{file} is no model of Striate's: {error}") from None
-    if description.get("version") != FORMAT_VERSION:
-        raise BadInput(f"{file} is of version {description.get('version')}, this Striate reads version {FORMAT_VERSION}")
+        return _restored(*upgraded(description, tensors))
+    except StriateError as error:
+        raise BadInput(f"{file} is damaged: {error}") from None
+    except KeyError as error:
+        raise BadInput(f"{file} is damaged: it lacks {error}") from None
+    # Whatever else a lying description or tensor runs into on its way.
+    except (TypeError, ValueError, AttributeError, IndexError, ArithmeticError, RuntimeError, MemoryError) as error:
+        raise BadInput(f"{file} is damaged: {' '.join(str(error).split())[:200]}") from None
+
+
+def _restored(description: dict[str, Any], tensors: Mapping[str, Tensor]) -> TrainedModel:
+    checks.check_tensors(tensors)
     channels, height, width = description["image_shape"]
-    rbms = (RBM.restore(layer, _part(tensors, f"layers.{level}.")) for level, layer in enumerate(description["layers"]))
+    image_shape = channels, height, width
+    preprocessor = Preprocessor.restore(description["preprocess"], _part(tensors, "preprocess."))
+    checks.check_preprocessor(preprocessor, image_shape)
+    rbms = tuple(RBM.restore(layer, _part(tensors, f"layers.{level}.")) for level, layer in enumerate(description["layers"]))
+    checks.check_rbms(rbms, preprocessor.dim)
     prefixes = ("net.", "autoencoder.", "convnet.", "sparse.")
     net, autoencoder, convnet, sparse = (_part(tensors, prefix) for prefix in prefixes)
-    return TrainedModel(
-        Parts(
-            tuple(rbms),
-            LogisticNet.restore(net) if net else None,
-            Autoencoder.restore(description["autoencoder"], autoencoder) if autoencoder else None,
-            TrainedConvNet.restore(description["convnet"], convnet) if convnet else None,
-            TrainedSparseNet.restore(description["sparse"], sparse) if sparse else None,
-        ),
-        Preprocessor.restore(description["preprocess"], _part(tensors, "preprocess.")),
-        (channels, height, width),
-        description,
+    parts = Parts(
+        rbms,
+        LogisticNet.restore(net) if net else None,
+        Autoencoder.restore(description["autoencoder"], autoencoder) if autoencoder else None,
+        TrainedConvNet.restore(description["convnet"], convnet) if convnet else None,
+        TrainedSparseNet.restore(description["sparse"], sparse) if sparse else None,
     )
+    for dense, given in ((parts.net, net), (parts.autoencoder, autoencoder)):
+        if dense is not None:
+            checks.check_dense(dense, preprocessor.dim, given)
+    if parts.convnet is not None:
+        checks.check_convnet(parts.convnet, image_shape)
+    if parts.sparse is not None:
+        checks.check_sparse(parts.sparse, image_shape)
+    if parts == Parts():
+        raise BadInput("there is no model in it")
+    return TrainedModel(parts, preprocessor, image_shape, description)
 
 
 def _part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
 
 
-def load(run: str | Path, image_shape: tuple[int, int, int] | None = None) -> Encoder:
+def load(run: str | Path, image_shape: tuple[int, int, int] | None = None, device: str = "cpu") -> Encoder:
     """A trained model as an encoder: ``striate.load("runs/patches").encode(images)``.
 
     Args:
-        run: a run directory or an encoder file.
+        run: a run directory, an exported folder, or an encoder file.
         image_shape: (channels, height, width) of the pictures to encode, for patch models; by default those trained on.
+        device: where to compute: `cpu`, `cuda`, `cuda:1`, or `auto` for the first GPU if there is one. Features come back to
+            the processor's memory wherever that is.
+
+    Raises:
+        BadInput: there is no model, or no such device.
     """
-    return load_model(run).encoder(image_shape)
+    return load_model(run).to(choose_device(device)).encoder(image_shape)

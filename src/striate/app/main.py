@@ -27,7 +27,7 @@ VERBS = {
     "dedupe": ("dedupe", "find near-duplicates, and leakage between sets"),
     "label": ("label", "gather, label and verify classes on a local page"),
     "split": ("split", "balanced training and test sets, near-duplicates on one side"),
-    "export": ("export", "publish as CIFAR, folders, Hugging Face Parquet, WebDataset"),
+    "export": ("export", "publish a labelled set; or a model as ONNX, .pt2, safetensors, a Hub folder"),
     "train": ("train", "run a recipe"),
     "resume": ("resume", "go on with a run that was stopped, exactly"),
     "probe": ("probe", "are the features any good? logistic regression on pixels and on features"),
@@ -40,6 +40,7 @@ VERBS = {
     "reproduce": ("reproduce", "redraw a paper's figures beside its findings"),
     "bench": ("bench", "measure this machine against the bars, with peers in the same run"),
     "doctor": ("doctor", "what hardware, what is fast here, what is missing"),
+    "completion": ("completion", "the tab key knows verbs, options, recipes and their keys, runs and stores"),
 }
 SYNONYMS = {
     "pretrain": "train",
@@ -111,9 +112,14 @@ def unknown_verb(verb: str) -> str:
     return f"no verb {verb!r}; {hint}"
 
 
-def run_verb(verb: str, arguments: Sequence[str]) -> int:
-    """Parse one verb's arguments, run it, print its result; errors become one line and an exit code."""
-    module = importlib.import_module(f"striate.app.commands.{VERBS[verb][0]}")
+def verb_module(verb: str) -> ModuleType:
+    """The module of a verb's SUMMARY, EXAMPLE, add_arguments, run and show."""
+    return importlib.import_module(f"striate.app.commands.{VERBS[verb][0]}")
+
+
+def verb_parser(verb: str) -> argparse.ArgumentParser:
+    """A verb's arguments, and those that all verbs have. (Completion and the documentation read them, too.)"""
+    module = verb_module(verb)
     parser = argparse.ArgumentParser(
         prog=f"striate {verb}",
         description=module.SUMMARY,
@@ -123,6 +129,12 @@ def run_verb(verb: str, arguments: Sequence[str]) -> int:
     module.add_arguments(parser)
     parser.add_argument("--json", action="store_true", help="print the result as one JSON object on stdout")
     parser.add_argument("--debug", action="store_true", help="show tracebacks")
+    return parser
+
+
+def run_verb(verb: str, arguments: Sequence[str]) -> int:
+    """Parse one verb's arguments, run it, print its result; errors become one line and an exit code."""
+    module, parser = verb_module(verb), verb_parser(verb)
     try:
         options = parser.parse_intermixed_args(arguments)
     except SystemExit as stop:
@@ -148,7 +160,8 @@ def _run(module: ModuleType, options: argparse.Namespace, requests: StopRequests
             sys.stdout.write(json.dumps(result) + "\n")
         else:
             module.show(result, screen)
-        return 0
+        # Of a verb whose finding may be a bad one: `doctor`.
+        return int(result.get("exit_code", 0))
     except StriateError as error:
         _trace(options)
         _complain(str(error), getattr(error, "speaker", speaks()))

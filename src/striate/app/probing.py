@@ -10,6 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from striate.app.encoders import check_layer
+from striate.app.encoding import block_size, blocks
 from striate.app.load import load
 from striate.app.screen import Screen
 from striate.errors import BadInput
@@ -20,7 +22,6 @@ from striate.models.encoder import Encoder
 from striate.show import figures as draw
 from striate.train.checkpoint import write_text
 
-_AT_ONCE = 1000
 # Features up to this size stay float32; beyond it they are kept in half the bytes.
 _LARGE_BYTES = 1 << 30
 
@@ -95,16 +96,15 @@ def _pixels(pictures: np.ndarray) -> Tensor:
 
 def encode_all(encoder: Encoder, pictures: np.ndarray | ImageStore, layer: str, screen: Screen) -> Tensor:
     """Features of many pictures, (n, dim), with progress."""
-    if layer not in encoder.dims:
-        raise BadInput(f"no layer {layer!r}: this model has {', '.join(encoder.layers)}")
+    layer = check_layer(layer, encoder)
     dim = encoder.dims[layer]
     dtype = torch.float32 if len(pictures) * dim * 4 <= _LARGE_BYTES else torch.bfloat16
-    out = torch.empty(len(pictures), dim, dtype=dtype)
+    out, done = torch.empty(len(pictures), dim, dtype=dtype), 0
     with screen.progress("encoding", len(pictures), "pictures") as task:
-        for start in range(0, len(pictures), _AT_ONCE):
-            batch = pictures[start : start + _AT_ONCE]
-            out[start : start + len(batch)] = encoder.encode(batch, [layer])[layer]
-            task.advance(len(batch))
+        for block in blocks(encoder, pictures, layer, block_size(encoder, layer)):
+            out[done : done + len(block)] = torch.from_numpy(block)
+            done += len(block)
+            task.advance(len(block))
     return out
 
 

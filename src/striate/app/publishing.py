@@ -14,6 +14,7 @@ from striate.app.labelling.classes import LabelClass, read_classes, terms_of
 from striate.app.labelling.ledger import FILE, Ledger
 from striate.app.labelling.review import review_class
 from striate.app.labelling.verdicts import verdicts
+from striate.app.markdown import cell, quoted
 from striate.app.superclasses import superclasses_of
 from striate.errors import BadInput
 from striate.images import ImageStore
@@ -101,8 +102,8 @@ def card(store: ImageStore, split: Split, known: dict[str, LabelClass], licence:
     total = sum(map(len, split.sets.values()))
     lines = [
         "---",
-        f"license: {_yaml(licence)}",
-        f"pretty_name: {_yaml(title)}",
+        f"license: {quoted(licence)}",
+        f"pretty_name: {quoted(title)}",
         "task_categories: [image-classification]",
         "annotations_creators: [expert-generated]" if (store.path / FILE).exists() else "annotations_creators: [found]",
         f"size_categories: [{_size(total)}]",
@@ -119,8 +120,8 @@ def card(store: ImageStore, split: Split, known: dict[str, LabelClass], licence:
     ]
     for number, name in enumerate(split.class_names):
         counts = [f"{int((split.labels[positions] == number).sum()):,}" for positions in split.sets.values()]
-        coarse = f" {_cell(split.superclasses[name])} |" if split.superclasses else ""
-        lines.append(f"| {_cell(name)} |{coarse} {' | '.join(counts)} |")
+        coarse = f" {cell(split.superclasses[name])} |" if split.superclasses else ""
+        lines.append(f"| {cell(name)} |{coarse} {' | '.join(counts)} |")
     lines += ["", *_criteria(known), *_labelling(store, split), *_origins(store, split)]
     return "\n".join(lines) + "\n"
 
@@ -129,10 +130,10 @@ def _criteria(known: dict[str, LabelClass]) -> list[str]:
     lines = ["## Criteria", ""]
     for name, one in known.items():
         lines.append(
-            f"- **{_cell(name)}**: found under {', '.join(map(_cell, one.terms[:20]))}{' ...' if len(one.terms) > 20 else ''}."
+            f"- **{cell(name)}**: found under {', '.join(map(cell, one.terms[:20]))}{' ...' if len(one.terms) > 20 else ''}."
         )
-        lines += [f"  Keep: {_cell(one.entry.include)}"] if one.entry.include else []
-        lines += [f"  Reject: {_cell(one.entry.exclude)}"] if one.entry.exclude else []
+        lines += [f"  Keep: {cell(one.entry.include)}"] if one.entry.include else []
+        lines += [f"  Reject: {cell(one.entry.exclude)}"] if one.entry.exclude else []
     return [*lines, ""] if known else []
 
 
@@ -155,7 +156,7 @@ def _labelling(store: ImageStore, split: Split) -> list[str]:
     for one in reviews:
         kappa = f"{one.kappa.value:.2f}" if one.kappa.value == one.kappa.value else "-"
         wrong = f"{one.errors.value:.1%} ({one.errors.low:.1%} to {one.errors.high:.1%})" if one.errors.n else "-"
-        lines.append(f"| {_cell(one.name)} | {one.looked_at:,} | {kappa} | {wrong} |")
+        lines.append(f"| {cell(one.name)} | {one.looked_at:,} | {kappa} | {wrong} |")
     return [*lines, ""]
 
 
@@ -165,25 +166,11 @@ def _origins(store: ImageStore, split: Split) -> list[str]:
     reasons = Counter(
         reason.split(" of ")[0] if reason.startswith("near") else reason for reason in aside_reasons(store).values()
     )
-    lines = ["## Sources", "", *(f"- {_cell(name)}: {count:,} pictures" for name, count in sources.most_common(50)), ""]
+    lines = ["## Sources", "", *(f"- {cell(name)}: {count:,} pictures" for name, count in sources.most_common(50)), ""]
     if reasons:
         lines += ["Set aside: " + ", ".join(f"{count:,} {reason}" for reason, count in reasons.most_common()) + ".", ""]
     drawn = ", ".join(f"{key} {value}" for key, value in split.details.items())
     return [*lines, f"Split: {drawn}." if drawn else ""]
-
-
-def _cell(text: str) -> str:
-    """Text that stays text in a table of Markdown."""
-    plain = " ".join(str(text).split())
-    for sign in "\\`*_{}[]<>|#":
-        plain = plain.replace(sign, f"\\{sign}")
-    return plain
-
-
-def _yaml(text: str) -> str:
-    import json
-
-    return json.dumps(" ".join(text.split()), ensure_ascii=False)
 
 
 def _size(count: int) -> str:

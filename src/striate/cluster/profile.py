@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import torch
@@ -41,6 +41,17 @@ class Profile:
             self._wait()
             self.seconds[name] += time.perf_counter() - begun
             self._inside = False
+
+    def rest(self, name: str) -> Callable[[], None]:
+        """From now until what is returned is called, count for a part whatever no other part counts."""
+        self._wait()
+        begun, counted = time.perf_counter(), sum(self.seconds.values())
+
+        def end() -> None:
+            self._wait()
+            self.seconds[name] += time.perf_counter() - begun - (sum(self.seconds.values()) - counted)
+
+        return end
 
     def _wait(self) -> None:
         if self._exact:

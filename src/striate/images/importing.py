@@ -20,6 +20,7 @@ from striate.images.decode import Target
 from striate.images.items import UNLABELLED, Item, Rejected, Source
 from striate.images.pool import Decoded, decoded_chunks
 from striate.images.sources import SourceOptions, open_source
+from striate.images.sources.devkit import DevkitSource
 from striate.images.writer import Counts, StoreWriter
 
 # Big enough that handing work over costs little beside decoding it, small enough that memory stays bounded.
@@ -67,6 +68,7 @@ def import_images(
     quality: int | None = None,
     treat: int | None = None,
     skip: int = 0,
+    devkit: str | Path | None = None,
     commit_every: int = _COMMIT_ROWS,
     progress: Progress | None = None,
 ) -> ImportCounts:
@@ -88,6 +90,7 @@ def import_images(
         quality: keep pictures as JPEG of this quality, rather than raw.
         treat: seed of a random treatment that makes all pictures alike but for what they show (`Treatment`): grey, square.
         skip: leave out so many pictures of the source first.
+        devkit: folder of ImageNet's development kit, which knows the class of every validation picture.
         commit_every: pictures after which everything so far is made to survive a kill; it happens every 5 seconds, and
             every 128 MiB of pixels, besides.
         progress: called with the number of pictures done since the last call.
@@ -101,6 +104,8 @@ def import_images(
     if skip < 0:
         raise BadInput(f"--skip cannot be negative, found {skip}")
     opened = open_source(source, SourceOptions(every, tiny_order)) if isinstance(source, str | Path) else source
+    if devkit is not None:
+        opened = DevkitSource(opened, Path(devkit))
     name = name or (str(Path(source).resolve()) if isinstance(source, str | Path) else "memory")
     if quality is not None and not 1 <= quality <= 100:
         raise BadInput(f"--jpeg is a quality from 1 to 100, found {quality}")

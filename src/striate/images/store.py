@@ -162,14 +162,19 @@ class ImageStore:
     @property
     def keys(self) -> list[str]:
         """Every picture's name within its source."""
-        return list(read_rows(self.path, "meta", ["key"])["key"].to_pylist())
+        return list(self.iter_keys())
+
+    def iter_keys(self) -> Iterator[str]:
+        """The same, some at a time, so that memory does not grow with the store."""
+        for keys in _column(self.path, "key"):
+            yield from keys
 
     @functools.cached_property
     def digest(self) -> str:
         """16 hexadecimal digits of a SHA-256 over everything a model can see."""
         hasher = hashlib.sha256(json.dumps([list(self.shape), self.class_names]).encode())
         hasher.update(self.labels.tobytes())
-        for digests in _digests(self.path):
+        for digests in _column(self.path, "sha256"):
             hasher.update("".join(digests).encode())
         return hasher.hexdigest()[:16]
 
@@ -224,18 +229,18 @@ def read_sums(path: Path, count: int) -> PictureSums | None:
     return sums if sums.count == count else None
 
 
-def _digests(path: Path) -> Iterator[list[str]]:
-    """Every picture's sha256 in order, some at a time, so that memory does not grow with the store."""
+def _column(path: Path, name: str) -> Iterator[list[str]]:
+    """A column of every picture's, in order, some at a time, so that memory does not grow with the store."""
     file, merged = path / "meta.parquet", 0
     if file.exists():
         whole = pq.ParquetFile(file)
         merged = int((whole.schema_arrow.metadata or {}).get(FOLDED, b"0"))
-        for batch in whole.iter_batches(batch_size=_ROWS_AT_ONCE, columns=["sha256"]):
+        for batch in whole.iter_batches(batch_size=_ROWS_AT_ONCE, columns=[name]):
             yield batch.column(0).to_pylist()
     for part in part_files(path):
         if int(part.stem) >= merged:
-            rows = read_parquet(part, ["kind", "sha256"])
-            yield rows.filter(pc.equal(rows["kind"], TABLES["meta"][0]))["sha256"].to_pylist()
+            rows = read_parquet(part, ["kind", name])
+            yield rows.filter(pc.equal(rows["kind"], TABLES["meta"][0]))[name].to_pylist()
 
 
 def read_rows(path: Path, table: str, columns: list[str] | None = None) -> pa.Table:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+
 _Z95 = 1.959964
 
 
@@ -14,4 +16,13 @@ def wilson(successes: int, trials: int, z: float = _Z95) -> tuple[float, float]:
     share, z2 = successes / trials, z * z
     centre = (share + z2 / (2 * trials)) / (1 + z2 / trials)
     half = z / (1 + z2 / trials) * math.sqrt(share * (1 - share) / trials + z2 / (4 * trials * trials))
-    return max(0.0, centre - half), min(1.0, centre + half)
+    # At shares of 0 and 1 the ends are the share itself, but for rounding.
+    return max(0.0, min(share, centre - half)), min(1.0, max(share, centre + half))
+
+
+def clopper_pearson_upper(successes: int | np.ndarray, trials: int | np.ndarray, sure: float = 0.95) -> np.ndarray:
+    """Upper bounds of shares, each too low at most 1 - sure of the time, exactly (Clopper and Pearson 1934); 1 of no trials."""
+    from scipy.stats import beta
+
+    successes, failures = np.asarray(successes), np.asarray(trials) - successes
+    return np.where(failures > 0, beta.ppf(sure, successes + 1, np.maximum(failures, 1)), 1.0)

@@ -52,6 +52,11 @@ class Logistic:
         return self.scores(features).argmax(dim=1)
 
 
+def is_large(features: Tensor) -> bool:
+    """Whether minibatches are quicker than L-BFGS."""
+    return features.numel() >= _MANY
+
+
 def fit(
     features: Tensor,
     labels: Tensor,
@@ -62,9 +67,9 @@ def fit(
     floor: float = 0.0,
 ) -> Logistic:
     """Fit at one strength of L2 by the method that suits the size; arguments as for `fit_logistic`."""
-    if features.numel() < _MANY:
+    if not is_large(features):
         return fit_logistic(features, labels, classes, l2, start, iterations, floor)
-    mean, deviation = _standardising(features, floor)
+    mean, deviation = standardising(features, floor)
     begin = None if start is None else (_standardised_weights(start, deviation), start.bias + start.weights @ mean)
     # While strengths are compared, each starts from the one before and needs fewer passes.
     epochs = 20 if iterations == _ITERATIONS else 8
@@ -96,7 +101,7 @@ def fit_logistic(
         floor: deviations below this share of their median count as that much: features that seldom vary then get no large
             weights. 0 standardises them all.
     """
-    mean, deviation = _standardising(features, floor)
+    mean, deviation = standardising(features, floor)
     weights = torch.zeros(classes, features.shape[1])
     bias = torch.zeros(classes)
     if start is not None:
@@ -133,7 +138,11 @@ def _standardised_weights(model: Logistic, deviation: Tensor) -> Tensor:
     return torch.where(deviation.isinf(), 0.0, model.weights * deviation)
 
 
-def _standardising(features: Tensor, floor: float = 0.0) -> tuple[Tensor, Tensor]:
+def standardising(features: Tensor, floor: float = 0.0) -> tuple[Tensor, Tensor]:
+    """Mean and deviation (d,) of features (n, d); the deviation is infinite of one that never varies.
+
+    With a floor, deviations below this share of their median count as that much.
+    """
     total = torch.zeros(features.shape[1], dtype=torch.float64)
     squares = torch.zeros_like(total)
     for block in features.split(_BLOCK):

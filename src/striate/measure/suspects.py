@@ -18,11 +18,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from striate.draws import generator
 from striate.errors import BadInput
-from striate.measure.logistic import fit
+from striate.measure.folds import FOLDS, folds, held_out_scores
 
-_FOLDS = 5
 _REPEATS = 3
 _L2 = 0.01
 _NEIGHBOURS = 50
@@ -70,8 +68,8 @@ def find_suspects(features: Tensor, labels: np.ndarray, classes: int, l2: float 
     """
     counts = np.bincount(labels, minlength=classes)
     present = counts[counts > 0]
-    if len(present) < 2 or present.min() < _FOLDS:
-        raise BadInput(f"suspects need two classes of at least {_FOLDS} labels each, found {counts.tolist()}")
+    if len(present) < 2 or present.min() < FOLDS:
+        raise BadInput(f"suspects need two classes of at least {FOLDS} labels each, found {counts.tolist()}")
     regression = sum(out_of_fold(features, labels, classes, l2, folds(labels, seed + n)) for n in range(_REPEATS)) / _REPEATS
     probabilities = (1 - _SHARE) * regression + _SHARE * neighbours(features, labels, classes)
     own = probabilities[np.arange(len(labels)), labels]
@@ -80,15 +78,7 @@ def find_suspects(features: Tensor, labels: np.ndarray, classes: int, l2: float 
 
 def out_of_fold(features: Tensor, labels: np.ndarray, classes: int, l2: float, fold: np.ndarray) -> np.ndarray:
     """Probabilities (n, classes) of each picture by a logistic regression fitted on the other folds."""
-    found = np.zeros((len(labels), classes), np.float32)
-    targets = torch.from_numpy(labels)
-    for number in range(_FOLDS):
-        train = torch.from_numpy(np.flatnonzero(fold != number))
-        # Each from zero: a start from another fold's model would have seen this fold.
-        model = fit(features[train], targets[train], classes, l2, iterations=40)
-        held = np.flatnonzero(fold == number)
-        found[held] = model.scores(features[torch.from_numpy(held)]).softmax(dim=1).numpy()
-    return found
+    return held_out_scores(features, labels, classes, l2, fold).softmax(dim=1).numpy()
 
 
 def neighbours(features: Tensor, labels: np.ndarray, classes: int, count: int = _NEIGHBOURS) -> np.ndarray:
@@ -105,16 +95,6 @@ def neighbours(features: Tensor, labels: np.ndarray, classes: int, count: int = 
         weights = (nearest / _TEMPERATURE).softmax(dim=1)
         found[start : start + len(here)] = (weights[:, :, None] * named[where]).sum(dim=1).numpy()
     return found
-
-
-def folds(labels: np.ndarray, seed: int) -> np.ndarray:
-    """A fold for each picture, every class spread evenly."""
-    fold = np.empty(len(labels), np.int64)
-    draws = generator(seed, "folds")
-    for name in np.unique(labels):
-        rows = np.flatnonzero(labels == name)
-        fold[draws.permutation(rows)] = np.arange(len(rows)) % _FOLDS
-    return fold
 
 
 def doubts(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:

@@ -7,7 +7,7 @@ rebuilds what the stack does when means are passed up and down.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -74,6 +74,11 @@ class Autoencoder:
             if level < len(self.weights) - 1 or not self.gaussian:
                 below = torch.sigmoid(below)
         return below * self.scale if self.gaussian else below
+
+    def to(self, device: torch.device | str) -> Autoencoder:
+        """The same on another device."""
+        weights, biases = (tuple(tensor.to(device) for tensor in tensors) for tensors in (self.weights, self.biases))
+        return replace(self, weights=weights, biases=biases, scale=self.scale.to(device))
 
     def state(self) -> dict[str, Tensor]:
         """Everything as tensors; with `describe` enough for `restore`."""

@@ -19,6 +19,7 @@ from striate.preprocess.whitening import LinearMap, Spectrum, deletion, spectrum
 
 Kind = Literal["whiten", "delete", "standardise", "scale", "mean"]
 _LEVELS = 255.0
+_COLOUR = ("colour_deviations", "colour_vectors")
 
 
 @dataclass(frozen=True)
@@ -179,8 +180,9 @@ class Preprocessor:
         return folded.float(), (folded @ self._mean.double()).float()
 
     def to(self, device: torch.device | str) -> Preprocessor:
-        """The same on another device."""
-        return Preprocessor(self.settings, self.shape, {name: tensor.to(device) for name, tensor in self.state().items()})
+        """The same on another device (but for the components of colour, which are used on the processor alone)."""
+        moved = {name: t if name in _COLOUR else t.to(device) for name, t in self.state().items()}
+        return Preprocessor(self.settings, self.shape, moved)
 
     def state(self) -> dict[str, Tensor]:
         """Everything as tensors; with `describe` enough for `restore`."""
@@ -204,8 +206,8 @@ class Preprocessor:
 
 
 def _colour_state(colour: ColourComponents) -> dict[str, Tensor]:
-    arrays = {"colour_deviations": colour.deviations, "colour_vectors": colour.vectors}
-    return {name: torch.from_numpy(array) for name, array in arrays.items()}
+    arrays = (colour.deviations, colour.vectors)
+    return {name: torch.from_numpy(array) for name, array in zip(_COLOUR, arrays)}
 
 
 def _sums(pictures: Iterable[np.ndarray | Tensor]) -> PictureSums:

@@ -23,7 +23,7 @@ def filter_sheet(
     Args:
         pictures: filters in pixel space.
         columns: tiles a row; by default a square.
-        scale: `each` filter by its own largest weight, or all `joint`ly by the 99.5th percentile.
+        scale: `each` filter by its own largest weight, or `joint`, all of them by the 99.5th percentile.
         limit: at most this many, evenly picked.
     """
     pictures = np.asarray(pictures, dtype=np.float32)

@@ -42,6 +42,16 @@ class SparseSettings:
     unit: bool = True
     total_steps: int = 1
 
+    def level(self, stages: int, step: int) -> int | None:
+        """The stage that learns at a step, from 0; None where all do."""
+        if self.together != "greedy":
+            return None
+        return min(stages * step // max(self.total_steps, 1), stages - 1)
+
+    def penalty(self, stage: int) -> float:
+        """A stage's lambda, stages from 0."""
+        return self.sparsity[0] if len(self.sparsity) == 1 else self.sparsity[stage]
+
 
 class SparseLearner:
     """Trains a network on preprocessed pictures.
@@ -72,10 +82,7 @@ class SparseLearner:
     @property
     def level(self) -> int | None:
         """The stage that learns now, from 0; None where all do."""
-        if self.settings.together != "greedy":
-            return None
-        count = len(self.net.stages)
-        return min(count * self.step_number // max(self.settings.total_steps, 1), count - 1)
+        return self.settings.level(len(self.net.stages), self.step_number)
 
     def step(self, batch: Tensor) -> dict[str, Tensor]:
         """One update from preprocessed pictures (batch, pixels).
@@ -94,7 +101,6 @@ class SparseLearner:
     def _gradients(self, batch: Tensor) -> tuple[dict[str, Tensor], list[tuple[_Held, Tensor]]]:
         """Metrics, and of each tensor that learns now the gradient as it was multiplied."""
         level, metrics = self.level, {}
-        sparsity = self.settings.sparsity * (len(self.net.stages) if len(self.settings.sparsity) == 1 else 1)
         held, operands, total = [], [], torch.zeros((), device=self.net.device)
         x = self.net.maps(batch, self.dtype)
         if level:
@@ -105,7 +111,7 @@ class SparseLearner:
             own = [one for one in self._held if one.stage is stage]
             made = [stage.operand(one.tensor, self.dtype).detach().requires_grad_() for one in own]
             terms, out = stage_terms(stage, x, made[0], made[-1], self.net.pool_floor)
-            total = total + terms.reconstruction + sparsity[number - 1] * terms.sparsity
+            total = total + terms.reconstruction + self.settings.penalty(number - 1) * terms.sparsity
             held += own
             operands += made
             x = (out if self.settings.together == "joint" else out.detach()).to(self.dtype)
@@ -117,7 +123,7 @@ class SparseLearner:
 
     def _of_held(self, one: _Held, of_operand: Tensor) -> Tensor:
         """The gradient of a tensor as it is kept."""
-        gradient = of_operand.float()
+        gradient = of_operand.to(one.tensor.dtype)
         if one.stage.places.period:
             gradient = torch.empty_like(one.tensor)
             one.stage.gradient(of_operand, gradient)
@@ -149,24 +155,12 @@ class SparseLearner:
 
     @torch.no_grad()
     def _update(self, one: _Held, gradient: Tensor, rates: Rates) -> None:
-        # Row by row of blocks, so that a row's weights, sums and gradients stay in cache for all that is done to them.
-        for weight, memory, slope in zip(one.tensor, one.memory, gradient):
-            if self.settings.rule == "adagrad":
-                if self.settings.forget:
-                    memory.mul_(1 - self.settings.forget)
-                memory.addcmul_(slope, slope)
-                weight.addcdiv_(slope, memory.sqrt().add_(_TINY), value=-rates.learning_rate)
-            else:
-                memory.mul_(rates.momentum).add_(slope)
-                weight.add_(memory, alpha=-rates.learning_rate)
-            if self.settings.unit and one.encodes:
-                rows = one.stage.rows(weight)
-                rows.div_(rows.norm(dim=1, keepdim=True).clamp_min_(_TINY))
+        update_filters(one.tensor, one.memory, gradient, self.settings, rates, one.stage.rows if one.encodes else None)
 
     def diagnose(self) -> dict[str, float]:
-        """Root mean square of each stage's encoding weights, those that products skip included."""
+        """Root mean square of each stage's encoding weights."""
         return {
-            f"weight_rms{number}": float(stage.encoder.norm() / stage.encoder.numel() ** 0.5)
+            f"weight_rms{number}": float(stage.encoder.norm() / stage.sides.weights**0.5)
             for number, stage in enumerate(self.net.stages, start=1)
         }
 
@@ -198,6 +192,39 @@ class SparseLearner:
 
 
 _TINY = 1e-8
+
+
+def update_filters(
+    tensor: Tensor,
+    memory: Tensor,
+    gradient: Tensor,
+    settings: SparseSettings,
+    rates: Rates,
+    filters_of: Callable[[Tensor], Tensor] | None,
+) -> None:
+    """Change filters, and what the rule remembers of them, in place.
+
+    Args:
+        tensor: filters as they are kept, by rows of blocks or of banks.
+        memory: of the same shape.
+        gradient: the same.
+        settings: the rule.
+        rates: of this step.
+        filters_of: a row of them as one filter a row, where they are to be brought back to norm one; None to leave them.
+    """
+    # Row by row of blocks, so that a row's weights, sums and gradients stay in cache for all that is done to them.
+    for weight, remembered, slope in zip(tensor, memory, gradient):
+        if settings.rule == "adagrad":
+            if settings.forget:
+                remembered.mul_(1 - settings.forget)
+            remembered.addcmul_(slope, slope)
+            weight.addcdiv_(slope, remembered.sqrt().add_(_TINY), value=-rates.learning_rate)
+        else:
+            remembered.mul_(rates.momentum).add_(slope)
+            weight.add_(remembered, alpha=-rates.learning_rate)
+        if settings.unit and filters_of is not None:
+            filters = filters_of(weight)
+            filters.div_(filters.norm(dim=1, keepdim=True).clamp_min_(_TINY))
 
 
 @dataclass

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import re
-import shutil
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,6 +11,7 @@ from typing import Any
 import pytest
 
 import labelling
+from browsing import Server, chromium, opened, until
 from jobs import free_port
 from striate.app.labelling.ledger import Ledger
 
@@ -23,38 +20,7 @@ Start = Callable[..., str]
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    found = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if found is None:
-        pytest.skip("no Chromium is installed (Debian: apt-get install chromium)")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as play:
-        browser = play.chromium.launch(executable_path=found, args=["--no-sandbox"])
-        yield browser
-        browser.close()
-
-
-class Server:
-    """`striate label` as a process."""
-
-    def __init__(self, store: Path, port: int) -> None:
-        command = [sys.executable, "-m", "striate", "label", str(store), "--port", str(port)]
-        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-        assert self.process.stdout is not None
-        self.address = ""
-        for line in self.process.stdout:
-            if match := re.search(r"http://\S+", line):
-                self.address = match.group()
-                break
-        self.base = self.address.split("/?")[0]
-
-    def stop(self, number: int = signal.SIGINT) -> int:
-        """Its exit code."""
-        self.process.send_signal(number)
-        code = self.process.wait(timeout=20)
-        assert self.process.stdout is not None
-        self.process.stdout.close()
-        return code
+    yield from chromium()
 
 
 @pytest.fixture
@@ -64,7 +30,7 @@ def served(tmp_path: Path) -> Iterator[Callable[..., Server]]:
     def start(port: int = 0, count: int = 500) -> Server:
         if not (tmp_path / "store.json").exists():
             labelling.store_at(tmp_path, count)
-        started.append(Server(tmp_path, port or free_port()))
+        started.append(Server("label", tmp_path, "--port", port or free_port()))
         return started[-1]
 
     yield start
@@ -75,21 +41,11 @@ def served(tmp_path: Path) -> Iterator[Callable[..., Server]]:
 
 def enter(browser: Any, server: Server, name: str, path: str, **options: Any) -> Any:
     """A page of a labeller; scripts' errors fail the test."""
-    page = browser.new_context(**options).new_page()
-    page.on("pageerror", lambda error: pytest.fail(f"the page's script failed: {error}"))
-    page.goto(server.address)
+    page = opened(browser, server, **options)
     page.fill("#labeller", name)
     page.goto(server.base + path)
     page.wait_for_selector(".cell")
     return page
-
-
-def until(page: Any, expression: str, limit_s: float = 20.0) -> None:
-    """Wait for something to be true in the page. (Its policy forbids what Playwright's own waiting does.)"""
-    started = time.monotonic()
-    while not page.evaluate(expression):
-        assert time.monotonic() - started < limit_s, expression
-        time.sleep(0.01)
 
 
 def saved(page: Any) -> None:

@@ -42,6 +42,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--jpeg", metavar="QUALITY", type=int, help="keep pictures as JPEG, for convolutional nets: --size 256 --jpeg 90"
     )
+    parser.add_argument(
+        "--devkit", metavar="DIR", type=Path, help="ImageNet's development kit: labels for a folder of validation pictures"
+    )
     parser.add_argument("--max-pixels", type=int, default=100_000_000, help="pictures promising more are rejected undecoded")
     parser.add_argument("--min-side", type=int, default=8, help="pictures with a shorter side are rejected (default: 8 pixels)")
 
@@ -76,6 +79,7 @@ def run(args: argparse.Namespace, screen: Screen) -> dict[str, Any]:
                 quality=args.jpeg,
                 treat=args.treat,
                 skip=args.skip,
+                devkit=args.devkit,
                 progress=task.advance,
             )
     except KeyboardInterrupt:

@@ -76,12 +76,8 @@ def _serve(args: argparse.Namespace, session: Any, screen: Screen) -> None:
     token = server.new_token()
     pages = Pages(session, read_sheet(args.sheet))
     listening = server.listen(args.host, args.port)
-    host, port = listening.getsockname()[:2]
-    if args.host not in ("127.0.0.1", "localhost", "::1"):
-        screen.warn(f"listening on {args.host}: whoever reaches this machine and has the address can see the pictures")
-    shown = args.host if args.host not in ("0.0.0.0", "::") else host
     with Scoring(session, args.features, args.layer, screen):
-        screen.say(f"open {server.address(shown, port, token)}")
+        server.say_address(listening, args.host, token, screen)
         screen.say("Ctrl-C ends it; every answer that was acknowledged is safe")
         server.serve(server.application(pages.routes(), token, args.host), listening)
 

@@ -16,5 +16,5 @@ KINDS = {
     "net": Kind(build_net, on_activities=False),
     "autoencoder": Kind(build_autoencoder, on_activities=False),
     "convnet": Kind(build_convnet, on_activities=False, on_pictures=True, shared=True),
-    "sparse": Kind(build_sparse, on_activities=False),
+    "sparse": Kind(build_sparse, on_activities=False, shared=True),
 }

@@ -69,7 +69,7 @@ def build_shared(prepared: Prepared, rbm: RBM, settings: CDSettings, dtype: torc
         take=take,
         title=f"{rbm.num_visible} visible x {rbm.num_hidden} hidden units",
         spread={"processes": share.count, "mode": layout.mode, "parts": layout.parts, "why": why},
-        profile=lambda: _profiles(wire),
+        profile=lambda: profiles(wire),
     )
 
 
@@ -113,7 +113,8 @@ def _why(mode: Mode, costs: Mapping[Mode, Cost], machine: Machine) -> str:
     )
 
 
-def _profiles(wire: Wire) -> list[dict[str, float]]:
+def profiles(wire: Wire) -> list[dict[str, float]]:
+    """Where every process's time went, and what it received; asked for by all at the same time."""
     import json
 
     own: dict[str, Any] = {**wire.profile.seconds, "received_bytes": wire.received}

@@ -6,6 +6,7 @@ import numpy as np
 from torch import Tensor
 
 from striate.app.kinds.kind import Prepared, Subject, in_place, schedule_settings
+from striate.app.kinds.tiled import build_tiled
 from striate.app.load import Parts
 from striate.app.recipe import Recipe, SparseGroup
 from striate.compute import choose_dtype, keep_memory
@@ -29,6 +30,11 @@ def build_sparse(prepared: Prepared, resumed: Parts | None) -> Subject:
         keep_memory()
     spec = net_spec(group, prepared.preprocessor.shape)
     dtype = choose_dtype(recipe.train.dtype, prepared.device)
+    if prepared.share.count > 1 or prepared.profile:
+        known = resumed.sparse if resumed is not None else None
+        title = title_of(spec, recipe.train.batch_size, dtype.itemsize, group.tied_decoder)
+        rule = sparse_settings(recipe, prepared.total_steps)
+        return build_tiled(prepared, known, spec, rule, dtype, _STARTED_FROM, title)
     if resumed is not None and resumed.sparse is not None:
         net = resumed.sparse.build()
     else:
@@ -40,7 +46,6 @@ def build_sparse(prepared: Prepared, resumed: Parts | None) -> Subject:
     net = net.to(prepared.device)
     settings = sparse_settings(recipe, prepared.total_steps)
     learner = SparseLearner(net, settings, schedule(schedule_settings(recipe.train), prepared.total_steps), dtype=dtype)
-    predicted = costs(spec, recipe.train.batch_size, dtype.itemsize, 0 if group.tied_decoder else 1)
 
     def current() -> TrainedSparseNet:
         state = {name: tensor.cpu() for name, tensor in net.state().items()}
@@ -55,10 +60,16 @@ def build_sparse(prepared: Prepared, resumed: Parts | None) -> Subject:
         parts=lambda: Parts(sparse=current()),
         filters=lambda: current().filters,
         take=in_place(weights, lambda: None),
-        title=(
-            f"{len(spec.stages)} stages, {predicted.parameters:,} weights; {predicted.flops / 1e9:.2f} GFLOP a picture, "
-            f"{(predicted.parameter_bytes + predicted.activity_bytes) / 2**30:.2f} GiB"
-        ),
+        title=title_of(spec, recipe.train.batch_size, dtype.itemsize, group.tied_decoder),
+    )
+
+
+def title_of(spec: NetSpec, batch: int, itemsize: int, tied_decoder: bool) -> str:
+    """Its size and cost, in words."""
+    predicted = costs(spec, batch, itemsize, 0 if tied_decoder else 1)
+    return (
+        f"{len(spec.stages)} stages, {predicted.parameters:,} weights; {predicted.flops / 1e9:.2f} GFLOP a picture, "
+        f"{(predicted.parameter_bytes + predicted.activity_bytes) / 2**30:.2f} GiB"
     )
 
 

@@ -3,33 +3,27 @@
 from __future__ import annotations
 
 import asyncio
-import base64
-import functools
-import io
 import json
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from markdown_it import MarkdownIt
-from PIL import Image
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from striate.app.duplicates import members_of
 from striate.app.labelling.ledger import STAGES
 from striate.app.labelling.ranking import ORDERS
 from striate.app.labelling.review import Review, review
 from striate.app.labelling.session import Changed, Given, Session
-from striate.app.web.server import page, templates
+from striate.app.web.duplicates import DuplicatesPage
+from striate.app.web.pictures import data_uri, picture_response
+from striate.app.web.server import Link, page, templates
 from striate.errors import BadInput
 
 _LARGEST_BODY = 1 << 20
-_THUMB_SIDE = 256
-_GROUPS_A_PAGE = 50
+LINKS = (Link("/", "Classes"), Link("/review", "Review"), Link("/duplicates", "Duplicates"), Link("/sheet", "Instructions"))
 
 
 class Pages:
@@ -38,23 +32,31 @@ class Pages:
     Args:
         session: what is being labelled.
         sheet: the instructions, Markdown.
+        links: of the navigation.
+        below: a second line of links, where these pages are part of a larger site.
     """
 
-    def __init__(self, session: Session, sheet: str) -> None:
+    def __init__(self, session: Session, sheet: str, links: Sequence[Link] = LINKS, below: Sequence[Link] = ()) -> None:
         self._session, self._sheet = session, sheet
-        self._templates = templates()
-        self._positions: dict[str, int] | None = None
+        self._templates = templates(links, below)
+        self._duplicates = DuplicatesPage(session.store, self._templates)
         self._review: tuple[int, Review] | None = None
 
     def routes(self) -> list[Route]:
         """All of them."""
         return [
             Route("/", self.home),
+            *self._duplicates.routes(),
+            *self.labelling_routes(),
+            Route("/picture/{position:int}", self.picture),
+        ]
+
+    def labelling_routes(self) -> list[Route]:
+        """Those that are about labels alone."""
+        return [
             Route("/label", self.label),
             Route("/sheet", self.sheet),
             Route("/review", self.review),
-            Route("/duplicates", self.duplicates),
-            Route("/picture/{position:int}", self.picture),
             Route("/api/page", self.api_page),
             Route("/api/decide", self.api_decide, methods=["POST"]),
             Route("/api/last", self.api_last),
@@ -67,7 +69,14 @@ class Pages:
         session = self._session
         classes = [{"name": name, **session.progress(name)} for name in session.classes]
         store = {"path": str(session.store.path), "pictures": len(session.store), "aside": session.aside}
-        return page(self._templates, "home.html.jinja", classes=classes, store=store, ranked=session.ranker is not None)
+        return page(
+            self._templates,
+            "home.html.jinja",
+            here=request.url.path,
+            classes=classes,
+            store=store,
+            ranked=session.ranker is not None,
+        )
 
     def label(self, request: Request) -> Response:
         """The grid; which class, stage and order is in the address."""
@@ -77,19 +86,19 @@ class Pages:
             raise BadInput(f"no stage {stage[:20]!r}: there are {', '.join(STAGES)}")
         ranked = self._session.ranker is not None
         values = {"name": name, "stage": stage, "terms": entry.terms, "orders": ORDERS if ranked else ("found",)}
-        return page(self._templates, "label.html.jinja", **values, sheet=self._sheet_of(name))
+        return page(self._templates, "label.html.jinja", here="/label", **values, sheet=self._sheet_of(name))
 
     def sheet(self, request: Request) -> Response:
         """The instructions, of one class or of all."""
         name = request.query_params.get("class")
         names = [name] if name is not None else list(self._session.classes)
         sheets = [self._sheet_of(one) for one in names]
-        return page(self._templates, "sheet.html.jinja", sheets=sheets, general=self._markdown(self._sheet))
+        return page(self._templates, "sheet.html.jinja", here="/sheet", sheets=sheets, general=self._markdown(self._sheet))
 
     def _sheet_of(self, name: str) -> dict[str, Any]:
         entry = self._session.known(name).entry
         examples = {
-            side: [self._data_uri(position) for position in self._found(keys)]
+            side: [self._data_uri(position) for position in self._duplicates.positions(keys)]
             for side, keys in (("include", entry.examples.include), ("exclude", entry.examples.exclude))
         }
         return {
@@ -106,11 +115,6 @@ class Pages:
         # HTML in it is shown, not obeyed.
         return str(MarkdownIt("commonmark", {"html": False}).render(text))
 
-    def _found(self, keys: Sequence[str]) -> list[int]:
-        if self._positions is None:
-            self._positions = {key: position for position, key in enumerate(self._session.store.keys)}
-        return [self._positions[key] for key in keys if key in self._positions]
-
     def review(self, request: Request) -> Response:
         """Agreement, error rates, disagreements, suspects."""
         session = self._session
@@ -125,35 +129,11 @@ class Pages:
             for name in session.classes
         }
         suspects = [{**one, "image": self._data_uri(one["position"])} for one in found.suspects[:60]]
-        return page(self._templates, "review.html.jinja", review=found, disputed=shown, suspects=suspects)
-
-    def duplicates(self, request: Request) -> Response:
-        """Groups of near-duplicates side by side, the picture kept first."""
-        groups = members_of(self._session.store)
-        number = max(0, int(request.query_params.get("page", "0") if request.query_params.get("page", "0").isdigit() else 0))
-        shown = groups[number * _GROUPS_A_PAGE : (number + 1) * _GROUPS_A_PAGE]
-        rows = [
-            {
-                "score": one["score"],
-                "kept": next(iter(map(self._data_uri, self._found([one["kept"]]))), None),
-                "kept_key": one["kept"],
-                "aside": [{"key": each["key"], "image": self._data_uri(each["position"])} for each in one["aside"][:40]],
-            }
-            for one in shown
-        ]
-        pages = math.ceil(len(groups) / _GROUPS_A_PAGE)
-        return page(self._templates, "duplicates.html.jinja", groups=rows, total=len(groups), number=number, pages=pages)
+        return page(self._templates, "review.html.jinja", here="/review", review=found, disputed=shown, suspects=suspects)
 
     def picture(self, request: Request) -> Response:
         """One picture as PNG, at its own size."""
-        position = int(request.path_params["position"])
-        if not 0 <= position < len(self._session.store):
-            return Response("There is no such picture.", status_code=404)
-        try:
-            data = png(self._session.store[position])
-        except BadInput as error:
-            return Response(f"This picture cannot be shown: {error}", status_code=500)
-        return Response(data, media_type="image/png", headers={"cache-control": "private, max-age=3600"})
+        return picture_response(self._session.store, int(request.path_params["position"]))
 
     # What the grid asks for ----------------------------------------------------------------------------------------
 
@@ -217,25 +197,7 @@ class Pages:
 
     def _data_uri(self, position: int) -> str | None:
         """A picture for a page; None where it cannot be shown."""
-        return _data_uri(self._session.store, position)
-
-
-@functools.lru_cache(maxsize=20_000)
-def _data_uri(store: Any, position: int) -> str | None:
-    try:
-        return "data:image/png;base64," + base64.b64encode(png(store[position], _THUMB_SIDE)).decode("ascii")
-    except BadInput:
-        return None
-
-
-def png(picture: np.ndarray, side: int | None = None) -> bytes:
-    """uint8 (c, h, w) as PNG, no side longer than this."""
-    image = Image.fromarray(picture[0] if len(picture) == 1 else np.ascontiguousarray(picture.transpose(1, 2, 0)))
-    if side is not None and max(image.size) > side:
-        image.thumbnail((side, side))
-    buffer = io.BytesIO()
-    image.save(buffer, "PNG", compress_level=1)
-    return buffer.getvalue()
+        return data_uri(self._session.store, position)
 
 
 def read_sheet(file: Path | None) -> str:

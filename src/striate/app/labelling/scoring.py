@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import threading
 from pathlib import Path
 from types import TracebackType
@@ -13,7 +12,6 @@ from striate.app.labelling.ranking import Ranker
 from striate.app.labelling.session import Session
 from striate.app.screen import Screen
 from striate.errors import StriateError
-from striate.files import write_whole
 from striate.images import ImageStore
 
 _EVERY_S = 2.0
@@ -34,7 +32,7 @@ class Scoring:
     def __enter__(self) -> Scoring:
         if self._run is not None:
             # Before the address is printed: a run that does not fit must be told at once.
-            self._session.ranker = Ranker(kept_features(self._session.store, self._run, self._layer, self._screen))
+            self._session.ranker = Ranker(_learned(self._run, self._session.store, self._layer, self._screen))
         self._thread.start()
         return self
 
@@ -61,20 +59,9 @@ def pixel_features(store: ImageStore) -> np.ndarray:
     return np.concatenate(parts)
 
 
-def kept_features(store: ImageStore, run: Path, layer: str | None, screen: Screen) -> np.ndarray:
-    """Features (n, dim), float16, of a run's layer: encoded once, and kept in the store's folder for the next time."""
-    from striate.app.features import features_of
+def _learned(run: Path, store: ImageStore, layer: str | None, screen: Screen) -> np.ndarray:
+    from striate.app.features import kept_features
 
-    model = hashlib.sha256((run / "encoder.safetensors").read_bytes() if (run / "encoder.safetensors").exists() else b"")
-    name = hashlib.sha256(f"{store.digest} {model.hexdigest()} {layer}".encode()).hexdigest()[:16]
-    file = store.path / "features" / f"{name}.npy"
-    if not file.exists():
-        found = features_of(run, [store], layer, screen).astype(np.float16)
-        file.parent.mkdir(exist_ok=True)
-
-        def write(temporary: Path) -> None:
-            with temporary.open("wb") as opened:
-                np.save(opened, found)
-
-        write_whole(file, write)
-    return np.asarray(np.load(file, mmap_mode="r"))
+    features = kept_features(run, store, layer, screen).array
+    assert features is not None, "kept features are memory maps"
+    return features

@@ -13,6 +13,7 @@ from striate.app.reproduce.krizhevsky2012 import STAGES as _NET_STAGES
 from striate.app.reproduce.le2012 import OF_CONCEPTS as _CONCEPTS
 from striate.app.reproduce.le2012 import OF_MODELS as _NETWORK
 from striate.app.reproduce.le2012 import STAGES as _NETWORK_STAGES
+from striate.app.reproduce.le2012_cluster import FIGURES as _MACHINES
 
 PAPERS = {
     "krizhevsky2009": Paper(
@@ -32,7 +33,7 @@ PAPERS = {
     "le2012": Paper(
         "Building High-level Features Using Large Scale Unsupervised Learning (Le et al. 2012), redrawn",
         of_pictures={},
-        of_models=_NETWORK,
+        of_models={**_NETWORK, **_MACHINES},
         judged={},
         stages=_NETWORK_STAGES,
         of_concepts=_CONCEPTS,

@@ -13,6 +13,7 @@ import secrets
 import socket
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from importlib import resources
 from typing import Any
 
@@ -27,6 +28,7 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from striate.app.screen import Screen
 from striate.errors import BadInput, StriateError
 
 COOKIE = "striate_token"
@@ -77,15 +79,25 @@ class Guard:
         await self._app(scope, receive, with_headers)
 
 
-def templates() -> jinja2.Environment:
-    """The pages, everything from outside escaped."""
+@dataclass(frozen=True)
+class Link:
+    """A line of the navigation."""
+
+    address: str
+    name: str
+
+
+def templates(links: Sequence[Link] = (), below: Sequence[Link] = ()) -> jinja2.Environment:
+    """The pages, everything from outside escaped; links of their navigation, and of a second line below it."""
     found = resources.files("striate.app.web").joinpath("templates")
     loader = jinja2.FunctionLoader(lambda name: found.joinpath(name).read_text(encoding="utf-8"))
-    return jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    environment = jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    environment.globals |= {"links": links, "below": below}
+    return environment
 
 
 def page(environment: jinja2.Environment, template: str, /, **values: Any) -> HTMLResponse:
-    """A page as it is sent; never kept by browsers."""
+    """A page as it is sent; never kept by browsers. `here`: the address that the navigation marks."""
     return HTMLResponse(environment.get_template(template).render(**values), headers={"cache-control": "no-store"})
 
 
@@ -137,6 +149,14 @@ def listen(host: str, port: int) -> socket.socket:
         why = "is in use" if getattr(error, "errno", None) == errno.EADDRINUSE else f"cannot be listened on ({error})"
         raise BadInput(f"{host}:{port} {why}: give another --port, or 0 for any that is free") from None
     return listening
+
+
+def say_address(listening: socket.socket, host: str, token: str, screen: Screen) -> None:
+    """What a person opens; whoever opens the door wide is warned."""
+    own, port = listening.getsockname()[:2]
+    if host not in _LOOPBACK:
+        screen.warn(f"listening on {host}: whoever reaches this machine and has the address can see the pictures")
+    screen.say(f"open {address(own if host in ('0.0.0.0', '::') else host, port, token)}")
 
 
 def serve(app: Starlette, listening: socket.socket, started: Callable[[], None] = lambda: None) -> None:

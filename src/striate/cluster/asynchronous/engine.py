@@ -49,9 +49,8 @@ def ray_cluster(address: str | None, processors: int) -> Iterator[ModuleType]:
         why = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         if address is None:
             raise StriateError(f"Ray could not be started on this machine: {why}") from None
-        raise BadInput(
-            f"no Ray cluster answers at {address} ({why}): start one with `ray start --head`; if it asks for a token, set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN"
-        ) from None
+        hint = "start one with `ray start --head`; if it asks for a token, set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN"
+        raise BadInput(f"no Ray cluster answers at {address} ({why}): {hint}") from None
     # What becomes of processes would be printed on the standard output, between a command's results. As Ray's debugger does.
     ray._private.worker._worker_logs_enabled = False
     try:

@@ -6,12 +6,11 @@ pixels, labels and class names (and, where the format has room for them, keys an
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from striate.errors import BadInput, StriateError
-from striate.files import full_disk, is_full_disk
+from striate.errors import BadInput
+from striate.files import write_folder
 from striate.images.exports.cifar import write_binary, write_python
 from striate.images.exports.folders import write_folders
 from striate.images.exports.huggingface import write_huggingface
@@ -36,24 +35,10 @@ def export(published: Published, target: Path, form: str, overwrite: bool = Fals
     """
     if form not in FORMATS:
         raise BadInput(f"no format {form!r}: there are {', '.join(FORMATS)}")
-    if target.exists() and not overwrite:
-        raise BadInput(f"{target} is there already: choose another place, or give --overwrite")
-    if target.exists() and not (target / "README.md").exists():
-        raise BadInput(f"{target} was not written by an export: it is not overwritten")
-    part = target.with_name(f".{target.name}.part")
-    shutil.rmtree(part, ignore_errors=True)
-    try:
-        part.mkdir(parents=True)
-        FORMATS[form][0](published, part)
-        (part / "README.md").write_text(published.card, encoding="utf-8")
-        if target.exists():
-            shutil.rmtree(target)
-        part.rename(target)
-    except BaseException as error:
-        shutil.rmtree(part, ignore_errors=True)
-        if isinstance(error, StriateError):
-            raise
-        if isinstance(error, OSError) and is_full_disk(error):
-            raise full_disk(target) from None
-        raise
+
+    def write(folder: Path) -> None:
+        FORMATS[form][0](published, folder)
+        (folder / "README.md").write_text(published.card, encoding="utf-8")
+
+    write_folder(target, write, overwrite)
     return target

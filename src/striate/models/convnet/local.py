@@ -20,7 +20,7 @@ def local_filters(x: Tensor, weight: Tensor, bias: Tensor, size: int, pad: int =
     Returns:
         (n, maps, height + 2 pad - size + 1, width + 2 pad - size + 1).
     """
-    count = len(x)
+    count = x.shape[0]
     height, width = (edge + 2 * pad - size + 1 for edge in x.shape[2:])
     # One product a place: (places, n, inputs) @ (places, inputs, maps).
     patches = F.unfold(x, size, padding=pad).permute(2, 0, 1)

@@ -103,7 +103,7 @@ class ConvNet(nn.Module):
         return self._learned
 
     def forward(self, x: Tensor, masks: Mapping[str, Tensor] | None = None) -> Tensor:
-        """Logits (n, classes) of crops (n, *spec.input), mean subtracted.
+        """Logits (n, classes) of crops `(n, *spec.input)`, mean subtracted.
 
         Args:
             x: the crops.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -58,13 +58,18 @@ class TrainedConvNet:
         first = self.spec.learned[0]
         return self.state[f"{first.key or first.name}.weight"]
 
+    def to(self, device: torch.device | str) -> TrainedConvNet:
+        """The same on another device."""
+        return replace(self, state={name: tensor.to(device) for name, tensor in self.state.items()})
+
     def build(self) -> ConvNet:
-        """The net itself.
+        """The net itself, where its parameters are.
 
         Raises:
             RuntimeError: the parameters are another net's.
         """
-        net = ConvNet(self.spec)
+        with self.kernels.device:
+            net = ConvNet(self.spec)
         net.load_state_dict(dict(self.state))
         return net.eval()
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -158,8 +158,9 @@ class SparseNet:
         about as large as what is there. Returns itself.
         """
         for number, stage in enumerate(self.stages, start=1):
-            rows = draws.normal(f"stage{number}", (stage.sides.banks * stage.spec.maps, stage.sides.fan_in))
-            self._set_start(stage, rows.view(*stage.places.banks, *stage.filter_shape))
+            down, along = stage.places.banks
+            noise = noise_filters(draws.normal, f"stage{number}", stage, (down, along), slice(0, down), slice(0, along))
+            stage.set_filters(*begun(noise, stage.spec))
         return self
 
     def start_from(self, rows: Tensor, draws: Draws) -> SparseNet:
@@ -174,30 +175,15 @@ class SparseNet:
         for number, stage in enumerate(self.stages, start=1):
             x = self.maps(rows) if number == 1 else self.activities(rows, [f"norm{number - 1}"])[f"norm{number - 1}"]
             x = padded(x, stage.spec.pad)
-            (down, along), maps = stage.places.banks, stage.spec.maps
-            which = (draws.uniform(f"stage{number}/picture", (down, along, maps)) * len(rows)).long()
+            down, along = stage.places.banks
+            chosen = Chosen.drawn(draws, number, stage, (down, along), len(rows))
             filters = torch.empty(down, along, *stage.filter_shape)
-            turns = draws.uniform(f"stage{number}/place", (2, down, along, maps))
             for row in range(down):
                 for column in range(along):
-                    for one in range(maps):
-                        places = (
-                            stage.place_of(at, axis, float(turns[axis, row, column, one]))
-                            for axis, at in enumerate((row, column))
-                        )
-                        top, left = (place * stage.spec.stride for place in places)
-                        seen = x[top : top + stage.spec.size, left : left + stage.spec.size, :, which[row, column, one]]
-                        filters[row, column, one] = seen - seen.mean()
-            noise = draws.normal(f"stage{number}/noise", filters.shape)
-            # Flat windows have nothing to give.
-            self._set_start(stage, filters + 0.01 * noise)
+                    filters[row, column] = chosen.seen(x, row, column)
+            noise = noise_filters(draws.normal, f"stage{number}/noise", stage, (down, along), slice(0, down), slice(0, along))
+            stage.set_filters(*begun(filters + FAINT * noise, stage.spec))
         return self
-
-    def _set_start(self, stage: Stage, filters: Tensor) -> None:
-        filters = filters / filters.flatten(3).norm(dim=3)[..., None, None, None]
-        # A pixel lies in (size / stride)^2 fields of `maps` filters, whose squared weights on it are 1 / fan_in each.
-        covered = stage.spec.maps * (stage.spec.size / stage.spec.stride) ** 2 / stage.sides.fan_in
-        stage.set_filters(filters, filters / max(covered, 1.0))
 
     def maps(self, rows: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
         """Preprocessed pictures (batch, pixels) as maps (height, width, channels, batch)."""
@@ -240,6 +226,83 @@ class SparseNet:
         for number, stage in enumerate(self.stages, start=1):
             stage.set_filters(state[f"stage{number}.encoder"], state.get(f"stage{number}.decoder"))
         return self
+
+
+# Of noise beside what places see of pictures: flat windows have nothing to give.
+FAINT = 0.01
+
+
+def noise_filters(
+    normal: Callable[..., Tensor], name: str, stage: Stage, banks: tuple[int, int], rows: slice, columns: slice
+) -> Tensor:
+    """Random filters of some rows and columns of a stage's banks, (rows, columns, maps, size, size, channels).
+
+    Args:
+        normal: draws of a name (`Draws.normal`).
+        name: of the draws.
+        stage: whose filters; its banks may be some of all.
+        banks: rows and columns of all banks.
+        rows, columns: which of them.
+    """
+    maps, fan_in = stage.spec.maps, stage.sides.fan_in
+    shape, wide = (banks[0] * banks[1] * maps, fan_in), columns.stop - columns.start
+    if wide == banks[1]:
+        part = (slice(rows.start * wide * maps, rows.stop * wide * maps), slice(0, fan_in))
+        found = normal(name, shape, part=None if rows.stop - rows.start == banks[0] else part)
+        return found.view(-1, wide, *stage.filter_shape)
+    out = torch.empty(rows.stop - rows.start, wide, *stage.filter_shape)
+    for number, row in enumerate(range(rows.start, rows.stop)):
+        part = (slice((row * banks[1] + columns.start) * maps, (row * banks[1] + columns.stop) * maps), slice(0, fan_in))
+        out[number] = normal(name, shape, part=part).view(wide, *stage.filter_shape)
+    return out
+
+
+def begun(filters: Tensor, spec: StageSpec) -> tuple[Tensor, Tensor]:
+    """Filters (rows, columns, maps, size, size, channels) made of norm one, and the decoder's to go with them."""
+    filters = filters / filters.flatten(3).norm(dim=3)[..., None, None, None]
+    # A pixel lies in (size / stride)^2 fields of `maps` filters, whose squared weights on it are 1 / fan_in each.
+    covered = spec.maps * (spec.size / spec.stride) ** 2 / filters[0, 0, 0].numel()
+    return filters, filters / max(covered, 1.0)
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """Which picture each first filter is taken from, and from which of the places that share it.
+
+    Attributes:
+        stage: whose filters.
+        which: pictures (rows, columns of banks, maps).
+        turns: in [0, 1), (2, rows, columns of banks, maps).
+    """
+
+    stage: Stage
+    which: Tensor
+    turns: Tensor
+
+    @staticmethod
+    def drawn(draws: Draws, number: int, stage: Stage, banks: tuple[int, int], pictures: int) -> Chosen:
+        """For all banks of the stage of a number."""
+        maps = stage.spec.maps
+        which = (draws.uniform(f"stage{number}/picture", (*banks, maps)) * pictures).long()
+        return Chosen(stage, which, draws.uniform(f"stage{number}/place", (2, *banks, maps)))
+
+    def seen(self, x: Tensor, row: int, column: int, corner: tuple[int, int] = (0, 0)) -> Tensor:
+        """What a bank sees of its pictures, less its mean, (maps, size, size, channels).
+
+        Args:
+            x: what the stage sees, padded, (height, width, channels, pictures), or a rectangle of it.
+            row, column: of the bank.
+            corner: the rectangle's first place, in places of filters.
+        """
+        spec, found = self.stage.spec, []
+        for one in range(spec.maps):
+            top, left = (
+                (self.stage.place_of(at, axis, float(self.turns[axis, row, column, one])) - first) * spec.stride
+                for axis, (at, first) in enumerate(zip((row, column), corner))
+            )
+            window = x[top : top + spec.size, left : left + spec.size, :, self.which[row, column, one]]
+            found.append(window - window.mean())
+        return torch.stack(found)
 
 
 def respond(h: Tensor, stage: StageSpec, pool_floor: float) -> tuple[Tensor, Tensor]:

@@ -75,12 +75,17 @@ def normalise_contrast(x: Tensor, size: int, floor: float = 0.01, crop: bool = T
     if size == 0:
         return x
     window = gaussian(size, x.dtype, x.device)
-    centred = x - _blurred(x.mean(dim=2, keepdim=True), window)
-    spread = _blurred(centred.square().mean(dim=2, keepdim=True), window)
-    # The root of zero has no slope; below the floor the divisor has none anyway.
-    out = centred / spread.clamp_min(floor**2).sqrt()
+    rows, columns = (band(edge, window) for edge in x.shape[:2])
+    centred = x - blurred(x.mean(dim=2, keepdim=True), rows, columns)
+    out = divided(centred, blurred(centred.square().mean(dim=2, keepdim=True), rows, columns), floor)
     half = size // 2
     return out[half : len(out) - half, half : out.shape[1] - half] if crop else out
+
+
+def divided(centred: Tensor, spread: Tensor, floor: float) -> Tensor:
+    """Maps by the root of a window's mean square, or by the floor."""
+    # The root of zero has no slope; below the floor the divisor has none anyway.
+    return centred / spread.clamp_min(floor**2).sqrt()
 
 
 def gaussian(size: int, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu") -> Tensor:
@@ -90,21 +95,20 @@ def gaussian(size: int, dtype: torch.dtype = torch.float32, device: torch.device
     return (weights / weights.sum()).to(device, dtype)
 
 
-def _blurred(x: Tensor, window: Tensor) -> Tensor:
+def blurred(x: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
     """Windowed means of (height, width, 1, batch), rows first: a product with a band matrix each way."""
     height, width, _, batch = x.shape
-    rows = _band(height, window) @ x.reshape(height, width * batch)
-    columns = torch.matmul(_band(width, window), rows.view(height, width, batch))
-    return columns.unsqueeze(2)
+    down = rows @ x.reshape(height, width * batch)
+    return torch.matmul(columns, down.view(len(rows), width, batch)).unsqueeze(2)
 
 
-def _band(length: int, window: Tensor) -> Tensor:
+def band(length: int, window: Tensor) -> Tensor:
     """(length, length) whose rows are the window around each place, cut off at the ends, summing to one."""
     half = len(window) // 2
-    band = sum(
+    matrix = sum(
         torch.diag(weight.expand(max(length - abs(shift), 0)), shift)
         for shift, weight in enumerate(window, start=-half)
         if abs(shift) < length
     )
-    assert isinstance(band, Tensor)
-    return band / band.sum(dim=1, keepdim=True)
+    assert isinstance(matrix, Tensor)
+    return matrix / matrix.sum(dim=1, keepdim=True)

@@ -86,7 +86,7 @@ class NetSpec:
     def __post_init__(self) -> None:
         if not self.stages:
             raise BadInput("a network needs at least one stage")
-        if self.input_norm % 2 == 0 and self.input_norm != 0:
+        if self.input_norm < 0 or (self.input_norm % 2 == 0 and self.input_norm != 0):
             raise BadInput(f"input_norm is a window around a pixel: expected an odd number, found {self.input_norm}")
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
@@ -42,9 +42,14 @@ class TrainedSparseNet:
         first = self.state["stage1.encoder"]
         return first.flatten(0, 2).permute(0, 3, 1, 2)
 
+    def to(self, device: torch.device | str) -> TrainedSparseNet:
+        """The same on another device."""
+        return replace(self, state={name: tensor.to(device) for name, tensor in self.state.items()})
+
     def build(self) -> SparseNet:
-        """The network itself."""
-        return SparseNet(self.spec, self.tied_decoder, self.pool_floor).load(self.state)
+        """The network itself, where its filters are."""
+        net = SparseNet(self.spec, self.tied_decoder, self.pool_floor)
+        return net.to(self.state["stage1.encoder"].device).load(self.state)
 
     def rebuilt(self, rows: Tensor) -> tuple[Tensor, Tensor]:
         """What the first stage sees of preprocessed pictures (n, pixels), and what it makes of it again, (n, c, h, w) both."""

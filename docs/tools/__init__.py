@@ -1,0 +1,1 @@
+"""Tools of the documentation: its commands are run, and their output is compared with what pages quote."""

@@ -26,16 +26,20 @@ from striate.train.updates import Rates
 @contextmanager
 def engine() -> Iterator[ModuleType]:
     """Ray, whose processes find this file."""
-    before = os.environ.get("PYTHONPATH")
-    os.environ["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parent), *([before] if before else [])])
+    before = {name: os.environ.get(name) for name in ("PYTHONPATH", "RAY_ADDRESS")}
+    known = before["PYTHONPATH"]
+    os.environ["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parent), *([known] if known else [])])
+    # Whatever cluster this machine belongs to is not the one that is meant.
+    os.environ["RAY_ADDRESS"] = "127.0.0.1:1"
     try:
         with ray_cluster(None, 4) as connected:
             yield connected
     finally:
-        if before is None:
-            del os.environ["PYTHONPATH"]
-        else:
-            os.environ["PYTHONPATH"] = before
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
 
 
 class Counting:

@@ -42,7 +42,8 @@ def ray_cluster(address: str | None, processors: int) -> Iterator[ModuleType]:
         _check_address(address)
     try:
         if address is None:
-            ray.init(num_cpus=processors, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+            # Without an address Ray would join whatever cluster this machine belongs to.
+            ray.init("local", num_cpus=processors, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
         else:
             ray.init(address=address, log_to_driver=False, logging_level="ERROR")
     except (ConnectionError, RuntimeError, ValueError, OSError) as error:

@@ -1,10 +1,10 @@
 """Claim: two replicas that exchange asynchronously learn nearly twice as fast as one, and exchanging costs what memory does.
 
-A sparse autoencoder on real pictures (CIFAR-10, grey), one thread a replica, exchanges every second step with a shard that runs
-Adagrad as DistBelief's, one replica alone for the first twenty;
-everything on this machine, through Ray's shared memory. Transport: a shard of 25 million parameters pulled and pushed, beside
-bare actors that are handed the same arrays. Update: beside two passes of trivial arithmetic over the same vectors. Recovery:
-from SIGKILL to the next thing done. Two replicas need two cores of their own: on a busy machine the first rows say little.
+A sparse autoencoder on real pictures (CIFAR-10, grey), one thread a replica; exchanges every second step with a shard that runs
+Adagrad as DistBelief's; one replica alone for the first twenty; everything on this machine, through Ray's shared memory.
+Transport: a shard of 25 million parameters pulled (a version that was put once) and pushed, beside bare actors that are handed
+the same arrays. Update: beside two passes of trivial arithmetic over the same vectors. Recovery: from SIGKILL to the next thing
+done. Two replicas need two cores of their own: on a busy machine those rows say little.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def rows(quick: bool = False) -> list[dict[str, object]]:
     found = _updates(size, 5 if quick else 15)
     with ray_cluster(None, 4) as ray, tempfile.TemporaryDirectory() as folder:
         found += _transport(ray, Path(folder), size, 5 if quick else 21)
-        found += _replicas(ray, Path(folder), 60 if quick else 300)
+        found += _replicas(ray, Path(folder), 150 if quick else 300)
         found += _recovery(ray, Path(folder))
     torch.set_num_threads(threads)
     return found
@@ -129,7 +129,7 @@ def _transport(ray: ModuleType, folder: Path, size: int, rounds: int) -> list[di
         "copy": lambda: own.copy_(received),
     }
     # Pages of the store that nobody has touched yet cost eight times as much; it takes some rounds until all were.
-    seconds = interleaved(calls, rounds, warm_up=16)
+    seconds = interleaved(calls, rounds, warm_up=40)
     fleet.close()
     ray.kill(bare)
     both, bytes_moved = seconds["pull"] + seconds["push"], 8 * size
@@ -211,10 +211,8 @@ def _replicas(ray: ModuleType, folder: Path, steps: int) -> list[dict[str, objec
         fleet = _fleet(ray, folder / f"{count}", learner(), count, rows=held, pull_every=EVERY, push_every=EVERY)
         reached[count], told[count] = _losses(fleet, count * steps), fleet.counted()
         fleet.close()
-    # From when both learn; the time to a loss has the warm start in it.
-    rates = {
-        count: (steps * count - WARM - 5) * BATCH / (found[-1][0] - found[WARM + 4][0]) for count, found in reached.items()
-    }
+    # When both have been at it for a while; the time to a loss has the warm start in it.
+    rates = {count: _rate(found[len(found) // 3 :]) for count, found in reached.items()}
     target = statistics.mean(loss for _, loss in reached[1][-steps // 10 :])
     to_target = {count: _time_to(found, target, steps // 10) for count, found in reached.items()}
     bytes_each = 4 * sum(one.size for one in learner().exchanged())
@@ -259,6 +257,11 @@ def _losses(fleet: Fleet, steps: int) -> list[tuple[float, float]]:
         metrics = fleet.step(step)
         found.append((time.monotonic(), float(metrics["loss"])))
     return found
+
+
+def _rate(found: list[tuple[float, float]]) -> float:
+    """Images a second."""
+    return (len(found) - 1) * BATCH / (found[-1][0] - found[0][0])
 
 
 def _time_to(found: list[tuple[float, float]], loss: float, window: int) -> float:

@@ -100,7 +100,7 @@ def test_one_bad_day(ray: ModuleType, tmp_path: Path) -> None:
 
 def test_a_replica_that_hangs_is_replaced_and_its_round_goes_on(ray: ModuleType, tmp_path: Path) -> None:
     mishaps = {"mishaps": {25: "stop"}, "folder": str(tmp_path)}
-    made = crews.fleet(ray, crews.crew(tmp_path, patience_s=3, pace=Pace(rounds=True), shards=1), 60, **mishaps)
+    made = crews.fleet(ray, crews.crew(tmp_path, patience_s=2, pace=Pace(rounds=True), shards=1), 60, **mishaps)
     crews.run(made, 60)
     assert made.counted()["replicas_lost"] >= 1
     made.close()

@@ -16,11 +16,14 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 demo: $(VENV)/.installed
 	$(BIN)/striate demo
 
+# A worker a core, a thread a worker: most of the time goes into starting commands, not into products.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist loadfile
+
 test: $(VENV)/.installed
-	$(BIN)/python -m pytest
+	$(PYTEST)
 
 test-science: $(VENV)/.installed
-	$(BIN)/python -m pytest -m science
+	$(PYTEST) -m science
 
 # The commands that pages show are run, then the site is built, into build/docs.
 docs: $(VENV)/.installed

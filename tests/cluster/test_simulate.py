@@ -77,15 +77,15 @@ def test_waiting_for_the_slowest_of_all() -> None:
 
 def test_replicas_that_fail_are_away_as_long_as_recovery_takes() -> None:
     """Availability is MTBF / (MTBF + recovery), less what was not pushed; about 600 failures, four standard errors."""
-    job = Job(20, 0.1, 1, 0.0, latency_s=0.0, replica_mtbf_s=100.0, recovery_s=10.0)
+    job = Job(20, 0.5, 1, 0.0, latency_s=0.0, replica_mtbf_s=100.0, recovery_s=10.0)
     found = simulate(job, 3300)
-    share = found.steps / (20 * 3300 / 0.1)
+    share = found.steps / (20 * 3300 / 0.5)
     assert found.failures == pytest.approx(600, abs=4 * 600**0.5)
     assert share == pytest.approx(100 / 110, abs=0.01)
     assert found.lost_steps == found.failures
     halted = simulate(replace(job, mode="synchronous"), 3300)
     # One lost process stops all twenty.
-    assert halted.steps / (20 * 3300 / 0.1) == pytest.approx(5 / 15, abs=0.05)
+    assert halted.steps / (20 * 3300 / 0.5) == pytest.approx(5 / 15, abs=0.05)
 
 
 def test_a_shard_that_fails_loses_what_came_since_its_snapshot() -> None:

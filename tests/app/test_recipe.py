@@ -57,7 +57,7 @@ def test_a_key_like_no_other_lists_what_there_is(tmp_path: Path) -> None:
         ("name: a\ntrain: {momentum: 1}", ["train.momentum", "less than 1"]),
         (
             "name: a\ncluster: {processes: 4}",
-            ["unknown key cluster.processes", "cluster has: grid, mode, parts, sync_images, timeout_s, transport"],
+            ["unknown key cluster.processes", "cluster has: exchange, grid, mode, parts, sync_images, timeout_s, transport"],
         ),
         ("name: a\n1: 2", ["1"]),
         ("", ["holds no recipe"]),

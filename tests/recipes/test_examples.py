@@ -17,6 +17,19 @@ from training import recipe_file, small_store
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples" / "cluster"
 
 
+def test_replicas_under_slurm_and_kuberay_name_the_command_and_share_a_token_or_a_volume() -> None:
+    assert subprocess.run(["bash", "-n", EXAMPLES / "replicas.sbatch"], check=False).returncode == 0
+    script = (EXAMPLES / "replicas.sbatch").read_text()
+    assert '--replicas "${REPLICAS:-16}" --address "$address"' in script and "RAY_AUTH_TOKEN" in script
+    job = yaml.safe_load((EXAMPLES / "replicas.yaml").read_text())
+    cluster = job["spec"]["rayClusterSpec"]
+    assert job["kind"] == "RayJob" and "--address auto" in job["spec"]["entrypoint"]
+    pods = [cluster["headGroupSpec"]["template"], *(group["template"] for group in cluster["workerGroupSpecs"])]
+    for pod in pods:
+        mounted = {mount["name"] for mount in pod["spec"]["containers"][0]["volumeMounts"]}
+        assert mounted == {volume["name"] for volume in pod["spec"]["volumes"]}
+
+
 @pytest.mark.parametrize("name", ["ssh.sh", "slurm.sbatch"])
 def test_scripts_are_well_formed(name: str) -> None:
     assert subprocess.run(["bash", "-n", EXAMPLES / name], check=False).returncode == 0

@@ -21,7 +21,7 @@ from striate.errors import BadInput
 from striate.images import ImageStore
 from striate.preprocess import Preprocessor, PreprocessSettings, batches_of, draw_patches
 from striate.train import Batches, LoopSettings, MemoryRows, StreamedRows
-from striate.train.batches import Rows
+from striate.train.batches import Order, Rows
 from striate.train.loop import snapshot_steps
 
 
@@ -33,11 +33,12 @@ class Experiment:
     store: ImageStore
     preprocessor: Preprocessor
     subject: Subject
-    batches: Batches[Any]
+    batches: Order[Any]
     loop: LoopSettings
     device: torch.device
     streamed: bool
     share: Share
+    rows: Rows[Any]
 
 
 @dataclass(frozen=True)
@@ -50,9 +51,16 @@ class Resumed:
 
 
 def build(
-    recipe: Recipe, say: Say, resumed: Resumed | None = None, share: Share | None = None, profile: bool = False
+    recipe: Recipe,
+    say: Say,
+    resumed: Resumed | None = None,
+    share: Share | None = None,
+    profile: bool = False,
+    rows: Rows[Tensor] | None = None,
 ) -> Experiment:
     """Build an experiment, anew or as a resumed run had it; for one process, or for one of several that share the work.
+
+    Rows that are given were prepared by somebody else from the same pictures.
 
     Raises:
         BadInput: no store, an empty one, or settings that do not fit its pictures.
@@ -87,10 +95,12 @@ def build(
         say(f"activities of {len(layers.rbms)} layers below for {total:,} rows")
     trained_on = total - int(recipe.train.validation * total)
     total_steps = max(1, round(recipe.train.epochs * (trained_on // recipe.train.batch_size)))
+    if rows is None:
+        rows = _rows(preprocessor, layers, store, patches, total, streamed)
     prepared = Prepared(
         recipe,
         preprocessor,
-        _rows(preprocessor, layers, store, patches, total, streamed),
+        rows,
         patches if patches is not None else _First(store, count),
         None if patches is not None else torch.from_numpy(store.labels[:count].astype(np.int64)),
         max(len(store.class_names), 1 + int(store.labels.max(initial=-1))),
@@ -110,7 +120,7 @@ def build(
         snapshot_steps(total_steps, recipe.train.snapshots),
     )
     batches = Batches(subject.rows, recipe.train.batch_size, recipe.seed, device)
-    return Experiment(recipe, store, preprocessor, subject, batches, loop, device, streamed, share)
+    return Experiment(recipe, store, preprocessor, subject, batches, loop, device, streamed, share, rows)
 
 
 def _below(recipe: Recipe, store: ImageStore, resumed: Resumed | None) -> TrainedModel | None:

@@ -241,6 +241,33 @@ class TrainGroup(Strict):
     memory_gb: float = Field(4.0, gt=0, description="preprocess once and keep in memory up to this size; else stream")
 
 
+class ExchangeGroup(Strict):
+    """How replicas that are trained apart come to one model (`striate train --replicas`): see docs/asynchronous.md."""
+
+    mode: Literal["downpour", "synchronous", "local", "diloco"] = Field(
+        "downpour",
+        description="downpour: each at its own pace; synchronous: averaged at each step; local, diloco: every push_every",
+    )
+    rule: Literal["auto", "adagrad", "momentum", "sgd", "delta"] = Field(
+        "auto", description="of the parameter shards; auto: the model's own for gradients, delta where it gives none"
+    )
+    shards: int | None = Field(None, ge=1, description="processes that hold parameters; null: one for every 64 million")
+    pull_every: int = Field(1, ge=1, description="steps from pull to pull; changes (rule=delta) are answered at each push")
+    push_every: int | None = Field(None, ge=1, description="steps from push to push; null: 1, local and diloco 50")
+    rate: float | None = Field(
+        None, gt=0, description="the shards' learning rate; null: the recipe's schedule (diloco: 0.7; delta: 1 / K)"
+    )
+    momentum: float | None = Field(None, ge=0, lt=1, description="the shards'; null: the recipe's schedule (diloco: 0.9)")
+    warm_start_steps: int | None = Field(
+        None, ge=0, description="minibatches that one replica learns from alone first; null: downpour of gradients 100"
+    )
+    compress: Literal["none", "bf16", "topk"] = Field("none", description="of what is pushed; pays over networks alone")
+    keep: float = Field(0.01, gt=0, le=1, description="compress=topk: share of the numbers that are sent")
+    snapshot_every_s: float = Field(5.0, gt=0, description="seconds of updates that a lost shard may lose")
+    snapshots: Path | None = Field(None, description="folder for them, which all machines see; null: in the run directory")
+    patience_s: float = Field(60.0, gt=0, description="how long a replica may be silent before it is replaced")
+
+
 class ClusterGroup(Strict):
     """How several processes train one model together; one process needs none of it."""
 
@@ -255,6 +282,7 @@ class ClusterGroup(Strict):
     sync_images: int = Field(8000, ge=0, description="mode=both: images between making its copies of weights one")
     transport: Literal["auto", "collective", "pairs"] = Field("auto", description="how activities travel; auto: as measured")
     timeout_s: float = Field(300.0, gt=0, description="how long to wait for another process before it counts as lost")
+    exchange: ExchangeGroup = ExchangeGroup()
 
 
 class EvalGroup(Strict):

@@ -20,6 +20,7 @@ from striate.app.groups import ClusterGroup as ClusterGroup
 from striate.app.groups import ConvnetGroup as ConvnetGroup
 from striate.app.groups import DataSettings as DataSettings
 from striate.app.groups import EvalGroup as EvalGroup
+from striate.app.groups import ExchangeGroup as ExchangeGroup
 from striate.app.groups import ExponentialGroup as ExponentialGroup
 from striate.app.groups import NetGroup as NetGroup
 from striate.app.groups import PatchesGroup as PatchesGroup

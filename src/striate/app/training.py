@@ -21,6 +21,7 @@ import striate
 from striate.app.build import Experiment, Resumed, build, open_store
 from striate.app.load import load_model, save_model
 from striate.app.recipe import Recipe, check_recipe
+from striate.app.replicas import Asked, check_crew, crewed
 from striate.app.screen import Screen, Task
 from striate.app.yaml import dump_yaml, read_yaml
 from striate.cluster.parallel import Share, agreed, any_process, check_alike
@@ -46,6 +47,7 @@ def new_run(
     init: Path | None = None,
     share: Share | None = None,
     profile: bool = False,
+    replicas: Asked | None = None,
 ) -> dict[str, Any]:
     """Train a recipe into a new run directory; returns the last metrics and where things are.
 
@@ -56,6 +58,7 @@ def new_run(
         init: a run to take the weights of.
         share: this process's place, where several train it.
         profile: whether to find out where steps' time goes.
+        replicas: how many are to train it, each at its own pace; None: this process alone, or its share.
 
     Raises:
         BadInput: the directory holds a run already, or the recipe does not fit its pictures.
@@ -66,6 +69,7 @@ def new_run(
     share = share or Share()
     _check_alike(share, recipe)
     experiment = build(recipe, screen.say, share=share, profile=profile)
+    check_crew(experiment, replicas)
     with agreed(share):
         if init is not None:
             experiment.subject.take(load_model(init).rbm.state(), f"--init {init}")
@@ -84,11 +88,17 @@ def new_run(
         cluster=experiment.subject.spread,
         **machine(),
     )
-    return _train(experiment, run, screen, profile)
+    with crewed(experiment, run, screen, replicas) as crew:
+        return _train(crew, run, screen, profile)
 
 
 def resume_run(
-    path: Path, screen: Screen, store: Path | None = None, share: Share | None = None, profile: bool = False
+    path: Path,
+    screen: Screen,
+    store: Path | None = None,
+    share: Share | None = None,
+    profile: bool = False,
+    replicas: Asked | None = None,
 ) -> dict[str, Any]:
     """Go on with a run exactly where it was.
 
@@ -100,6 +110,7 @@ def resume_run(
         store: where the run's pictures are now, if they were moved.
         share: this process's place, where several train it.
         profile: whether to find out where steps' time goes.
+        replicas: as for a new run; any number, whatever it had before.
 
     Raises:
         BadInput: no run is there, or its pictures are not the ones it began with.
@@ -126,7 +137,8 @@ def resume_run(
     run = Run(path, recipe.train.keep)
     if spread.get("processes") != share.count:
         run.describe(cluster=experiment.subject.spread)
-    return _train(experiment, run, screen, profile)
+    with crewed(experiment, run, screen, replicas) as crew:
+        return _train(crew, run, screen, profile)
 
 
 def _check_alike(share: Share, recipe: Recipe) -> None:

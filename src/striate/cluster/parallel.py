@@ -138,7 +138,7 @@ def _meet(share: Share, timeout_s: float) -> dist.Store:
     keeper = share.rank == 0 and not launched
     if keeper and not _free(int(port)):
         raise _unmet(f"port {port} is in use on this machine: choose another MASTER_PORT")
-    if not keeper and not _answers(host, int(port), timeout_s):
+    if not keeper and not answers(host, int(port), timeout_s):
         raise _unmet(
             f"process {share.rank} found nobody at {host}:{port} within {timeout_s:g} s: is the first process running, is the "
             "address right, does a firewall stand between?"
@@ -178,7 +178,7 @@ def _free(port: int) -> bool:
     return True
 
 
-def _answers(host: str, port: int, timeout_s: float) -> bool:
+def answers(host: str, port: int, timeout_s: float) -> bool:
     """Whether somebody can be reached at an address, now or within the time."""
     until = time.monotonic() + timeout_s
     while True:

@@ -17,6 +17,7 @@ from torch import Tensor
 from striate.draws import Draws
 from striate.errors import BadInput
 from striate.train.batches import Labelled
+from striate.train.exchanged import Exchanged
 from striate.train.objectives import Objective
 from striate.train.updates import BiasUpdate, Rates, WeightUpdate
 
@@ -255,6 +256,11 @@ class BackpropLearner:
             if name not in ("step", "judged"):
                 tensor.copy_(state[name])
         self.refresh()
+
+    def exchanged(self) -> list[Exchanged]:
+        """Weights and biases of all layers."""
+        pairs = enumerate(zip(self.weights, self.biases))
+        return [Exchanged(f"{part}{level}", t) for level, two in pairs for part, t in zip(("weights", "bias"), two)]
 
     def refresh(self) -> None:
         """Make the copies for products anew, after weights were changed from outside."""

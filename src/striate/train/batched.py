@@ -16,6 +16,7 @@ from striate.draws import Draws
 from striate.errors import BadInput
 from striate.models.rbm.many import ManyRBMs
 from striate.train.contrastive import ALWAYS_ON, DEAD, CDSettings, Schedule
+from striate.train.exchanged import Exchanged
 from striate.train.updates import BiasUpdate
 
 
@@ -134,6 +135,11 @@ class BatchedContrastiveLearner:
         self.refresh()
         self._hidden_bias.apply(hidden, rates)
         self._visible_bias.apply(visible, rates)
+
+    def exchanged(self) -> list[Exchanged]:
+        """Weights and biases of all models."""
+        found = {name: getattr(self.many, name) for name in ("weights", "visible_bias", "hidden_bias")}
+        return [Exchanged(name, tensor) for name, tensor in found.items()]
 
     def refresh(self) -> None:
         """To be called after parameters were changed from outside."""

@@ -37,6 +37,7 @@ class Batch(Protocol):
 
 B = TypeVar("B", bound=Batch)
 _B_co = TypeVar("_B_co", bound=Batch, covariant=True)
+_B_any = TypeVar("_B_any", covariant=True)
 
 
 class Rows(Protocol[_B_co]):
@@ -60,14 +61,14 @@ class MemoryRows:
     in_memory = True
 
     def __init__(self, rows: Tensor) -> None:
-        self._rows = rows
+        self.held = rows
 
     def __len__(self) -> int:
-        return len(self._rows)
+        return len(self.held)
 
     def take(self, positions: np.ndarray, epoch: int = 0) -> Tensor:
         """Rows (len(positions), dim), copied."""
-        return self._rows[torch.from_numpy(positions)]
+        return self.held[torch.from_numpy(positions)]
 
 
 class StreamedRows:
@@ -116,6 +117,20 @@ class LabelledRows:
         return Labelled(self._rows.take(chosen), self._labels[torch.from_numpy(chosen)])
 
 
+class Order(Protocol[_B_any]):
+    """Minibatches, or their numbers, in the order of a run."""
+
+    steps_per_epoch: int
+
+    def starting_at(self, step: int) -> Iterator[_B_any]:
+        """From this step on, without an end."""
+        ...
+
+    def at(self, step: int) -> _B_any:
+        """Of this step."""
+        ...
+
+
 class Batches(Generic[B]):
     """An endless sequence of minibatches; batch number s is the same whenever and wherever it is asked for.
 
@@ -130,6 +145,7 @@ class Batches(Generic[B]):
             raise BadInput(f"train.batch_size must be from 1 to the {len(rows)} pictures there are, found {batch_size}")
         self._rows, self._size, self._seed, self._device = rows, batch_size, seed, device
         self.steps_per_epoch = len(rows) // batch_size
+        self._order: tuple[int, np.ndarray] | None = None
 
     def starting_at(self, step: int) -> Iterator[B]:
         """Batches from this step on; streamed ones are read while the one before is used."""
@@ -144,6 +160,13 @@ class Batches(Generic[B]):
                 batch = waiting.result()
                 waiting = reader.submit(self._batch, *keyed)
                 yield batch
+
+    def at(self, step: int) -> B:
+        """One batch; those of an epoch are cheap one after another."""
+        epoch, within = divmod(step, self.steps_per_epoch)
+        if self._order is None or self._order[0] != epoch:
+            self._order = (epoch, generator(self._seed, "order", epoch).permutation(len(self._rows)))
+        return self._batch(self._order[1][within * self._size : (within + 1) * self._size], epoch)
 
     def _positions(self, step: int) -> Iterator[tuple[np.ndarray, int]]:
         epoch, within = divmod(step, self.steps_per_epoch)

@@ -25,6 +25,7 @@ from striate.train.cd_settings import DEAD as DEAD
 from striate.train.cd_settings import CDSettings as CDSettings
 from striate.train.cd_settings import Schedule as Schedule
 from striate.train.cd_settings import constant as constant
+from striate.train.exchanged import Exchanged
 from striate.train.samplers import NegativeSampler, make_sampler
 from striate.train.sigma import SigmaUpdate
 from striate.train.updates import BiasUpdate, Rates, WeightUpdate
@@ -297,6 +298,13 @@ class ContrastiveLearner:
             self._chains = state["chains"].to(device=self.rbm.weights.device, dtype=self.dtype, copy=True)
         self.step_number = int(state["step"])
         self._weights.refresh()
+
+    def exchanged(self) -> list[Exchanged]:
+        """Weights, biases and, where they are learned, the visible units' deviations."""
+        found = {"weights": self.rbm.weights, "visible_bias": self.rbm.visible_bias, "hidden_bias": self.rbm.hidden_bias}
+        if self._deviations is not None:
+            found["sigma"] = self._deviations.sigma
+        return [Exchanged(name, tensor) for name, tensor in found.items()]
 
     def refresh(self) -> None:
         """To be called after `rbm`'s parameters were changed from outside."""

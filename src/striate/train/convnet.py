@@ -17,6 +17,7 @@ from striate.models.convnet import ConvNet
 from striate.models.convnet.layers import Dense, Dropout
 from striate.models.convnet.net import Flow, Parameters
 from striate.train.drops import Plateau, Stage, stage_at
+from striate.train.exchanged import Exchanged, Slope
 from striate.train.pictures import Crops
 from striate.train.sgd import Descent, Factors, Treated
 from striate.train.updates import Rates, WeightUpdate
@@ -162,13 +163,9 @@ class ConvnetLearner:
             `loss` in nats and the share of `error`, of the training crops as they were seen, as 0-d tensors.
         """
         factors = self._layer_factors()
-        logits = self._logits(batch, masked=True)
-        loss = F.cross_entropy(logits, batch.labels)
-        gradients = self._gradients(loss)
-        rates = self.schedule(self.step_number)
-        drop = self.plateau.factor if self.plateau is not None else 1.0
-        rate = rates.learning_rate * drop * stage_at(self.settings.stages, self.epoch).factor
-        self._descent.apply(gradients, rate, rates.momentum, factors)
+        logits, loss, gradients = self._learned_from(batch)
+        rates = self._rates()
+        self._descent.apply(gradients, rates.learning_rate, rates.momentum, factors)
         self._follow()
         self.step_number += 1
         if self._held_out is not None and self.step_number % self.settings.steps_per_epoch == 0:
@@ -179,6 +176,43 @@ class ConvnetLearner:
             told, error = self._combine([told, error])
         self._count(error)
         return {"loss": told, "error": error}
+
+    def _learned_from(self, batch: Crops) -> tuple[Tensor, Tensor, list[Tensor | Factors]]:
+        logits = self._logits(batch, masked=True)
+        loss = F.cross_entropy(logits, batch.labels)
+        return logits, loss, self._gradients(loss)
+
+    def _rates(self) -> Rates:
+        """This step's, drops and all; further factors are the layers' own."""
+        rates = self.schedule(self.step_number)
+        drop = self.plateau.factor if self.plateau is not None else 1.0
+        return Rates(rates.learning_rate * drop * stage_at(self.settings.stages, self.epoch).factor, rates.momentum)
+
+    @property
+    def own_rule(self) -> str:
+        """Of `striate.cluster.rules`; torch's rule has no like there."""
+        return "momentum" if self.settings.rate_inside else "momentum-outside"
+
+    def slope(self, batch: Crops) -> Slope:
+        """What a step would learn from; a frozen layer's gradient is zero."""
+        factors = self._layer_factors()
+        logits, loss, gradients = self._learned_from(batch)
+        error = (logits.detach().argmax(dim=1) != batch.labels).float().mean()
+        found = []
+        for one, made in zip(self._descent.treated, gradients):
+            gradient = made.above.t().float() @ made.inputs.float() if isinstance(made, Factors) else made.float()
+            factor = one.rate * factors.get(one.layer, 1.0)
+            found.append(torch.add(gradient, one.tensor.detach(), alpha=one.decay).mul_(factor))
+        rates = self._rates()
+        self.step_number += 1
+        return Slope({"loss": loss.detach(), "error": error}, found, rates)
+
+    def exchanged(self) -> list[Exchanged]:
+        """The net's parameters with their velocities."""
+        return [
+            Exchanged(one.name, one.tensor.detach(), memory=velocity)
+            for one, velocity in zip(self._descent.treated, self._descent.velocities)
+        ]
 
     def _count(self, error: Tensor) -> None:
         if self.settings.until_error is None:

@@ -5,17 +5,18 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
 from striate.errors import BadInput, Diverged, Interrupted
-from striate.train.batches import B, Batches
+from striate.train.batches import Order
 from striate.train.learner import Learner
 from striate.train.monitor import Monitor
 from striate.train.run import Run
 
+B = TypeVar("B")
 SAVE, STOP = 1, 2
 
 
@@ -90,7 +91,7 @@ def save_start(learner: Learner[B], run: Run) -> None:
     run.checkpoints.save(learner.step_number, learner.state(), _Clock().state(Window(), Monitor()))
 
 
-def train(learner: Learner[B], batches: Batches[B], run: Run, settings: LoopSettings, hooks: Hooks) -> None:
+def train(learner: Learner[B], batches: Order[B], run: Run, settings: LoopSettings, hooks: Hooks) -> None:
     """Train from the run's newest checkpoint to the end, or until stopped.
 
     Raises:
@@ -146,7 +147,7 @@ def _take_up(learner: Learner[B], run: Run, hooks: Hooks) -> tuple[Window, Monit
 
 
 def _log(
-    window: Window, learner: Learner[B], batches: Batches[B], run: Run, monitor: Monitor, clock: _Clock, hooks: Hooks
+    window: Window, learner: Learner[B], batches: Order[B], run: Run, monitor: Monitor, clock: _Clock, hooks: Hooks
 ) -> Window:
     """Check and write the averages of a window; returns the next one."""
     step = learner.step_number

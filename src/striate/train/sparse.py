@@ -15,6 +15,7 @@ from torch import Tensor
 
 from striate.errors import BadInput
 from striate.models.sparse.net import SparseNet, Stage, stage_terms
+from striate.train.exchanged import Exchanged, Layout, Slope
 from striate.train.updates import Rates
 
 Together = Literal["joint", "apart", "greedy"]
@@ -90,6 +91,15 @@ class SparseLearner:
             By stage, `error`: squared error as a share of what is to be rebuilt, and `active`: mean pooled activity; as 0-d
             tensors.
         """
+        metrics, gradients = self._gradients(batch)
+        rates = self.schedule(self.step_number)
+        for one, gradient in gradients:
+            self._update(one, self._of_held(one, gradient), rates)
+        self.step_number += 1
+        return metrics
+
+    def _gradients(self, batch: Tensor) -> tuple[dict[str, Tensor], list[tuple[_Held, Tensor]]]:
+        """Metrics, and of each tensor that learns now the gradient as it was multiplied."""
         level, metrics = self.level, {}
         held, operands, total = [], [], torch.zeros((), device=self.net.device)
         x = self.net.maps(batch, self.dtype)
@@ -109,18 +119,42 @@ class SparseLearner:
             metrics[f"error{number}"] = terms.reconstruction.detach() / terms.energy
             metrics[f"active{number}"] = terms.sparsity.detach() / pools
         gradients = torch.autograd.grad(total, operands)
-        rates = self.schedule(self.step_number)
-        for one, gradient in zip(held, gradients):
-            self._update(one, gradient, rates)
-        self.step_number += 1
-        return {"loss": total.detach(), **metrics}
+        return {"loss": total.detach(), **metrics}, list(zip(held, gradients))
 
-    @torch.no_grad()
-    def _update(self, one: _Held, of_operand: Tensor, rates: Rates) -> None:
+    def _of_held(self, one: _Held, of_operand: Tensor) -> Tensor:
+        """The gradient of a tensor as it is kept."""
         gradient = of_operand.to(one.tensor.dtype)
         if one.stage.places.period:
             gradient = torch.empty_like(one.tensor)
             one.stage.gradient(of_operand, gradient)
+        return gradient
+
+    @property
+    def own_rule(self) -> str:
+        """Of `striate.cluster.rules`; plain momentum with the rate outside has no like there."""
+        return "adagrad" if self.settings.rule == "adagrad" else "momentum-outside"
+
+    def slope(self, batch: Tensor) -> Slope:
+        """What a step would learn from; tensors that do not learn now have a gradient of zero."""
+        metrics, gradients = self._gradients(batch)
+        rates = self.schedule(self.step_number)
+        found = {one.name: self._of_held(one, gradient) for one, gradient in gradients}
+        self.step_number += 1
+        zero = torch.zeros(())
+        return Slope(metrics, [found.get(one.name, zero.expand(one.tensor.shape)) for one in self._held], rates)
+
+    def exchanged(self) -> list[Exchanged]:
+        """Filters, as they travel without the zeros of blocks of places."""
+        return [
+            Exchanged(one.name, one.tensor, one.row_length if self.settings.unit and one.encodes else 0, one.memory, one.layout)
+            for one in self._held
+        ]
+
+    def refresh(self) -> None:
+        """Nothing is kept beside the filters."""
+
+    @torch.no_grad()
+    def _update(self, one: _Held, gradient: Tensor, rates: Rates) -> None:
         update_filters(one.tensor, one.memory, gradient, self.settings, rates, one.stage.rows if one.encodes else None)
 
     def diagnose(self) -> dict[str, float]:
@@ -203,6 +237,17 @@ class _Held:
 
     def __post_init__(self) -> None:
         self.memory = torch.zeros_like(self.tensor)
+
+    @property
+    def row_length(self) -> int:
+        """Weights of one filter."""
+        return self.stage.sides.fan_in
+
+    @property
+    def layout(self) -> Layout | None:
+        """Of untied filters, which are kept in blocks of places with zeros between them."""
+        places = self.stage.places
+        return None if places.period else Layout((*places.banks, *self.stage.filter_shape), places.gather, places.lay_out)
 
     @property
     def encodes(self) -> bool:

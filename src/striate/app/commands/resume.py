@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from striate.app.commands.train import add_shared_arguments, show_training
+from striate.app.commands.train import add_shared_arguments, replicas_asked, show_training
 
 if TYPE_CHECKING:
     from striate.app.screen import Screen
@@ -34,7 +34,8 @@ def run(args: argparse.Namespace, screen: Screen) -> dict[str, Any]:
     # Where the run is on the first process's machine alone, it is sent to the others when they have met.
     known = (args.run / "recipe.yaml").is_file()
     with together(args.run, screen, run_recipe(args.run).cluster.timeout_s if known else DEFAULT_TIMEOUT_S) as place:
-        return resume_run(place.run, place.screen, args.store, place.share, args.profile)
+        asked = replicas_asked(args)
+        return resume_run(place.run, place.screen, args.store, place.share, args.profile, asked)
 
 
 def show(result: dict[str, Any], screen: Screen) -> None:

@@ -13,6 +13,7 @@ from striate.errors import BadInput
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from striate.app.replicas import Asked
     from striate.app.screen import Screen
 
 SUMMARY = "Run a recipe into a run directory: checkpoints, curves, filters over time, and the trained model."
@@ -36,8 +37,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def add_shared_arguments(parser: argparse.ArgumentParser) -> None:
     """Those of every verb that trains: how many processes, and where their time goes."""
     parser.add_argument("--processes", type=count, default=1, metavar="K", help="processes of this machine that share the work")
+    parser.add_argument("--replicas", type=count, metavar="K", help="train K copies that exchange what they learn (Ray)")
+    parser.add_argument(
+        "--address", metavar="HOST:PORT", help="of the Ray cluster that replicas run on (default: this machine)"
+    )
     parser.add_argument("--restarts", type=int, default=0, metavar="N", help="go on so often if one is lost")
     parser.add_argument("--profile", action="store_true", help="show where each process's time goes (RBMs)")
+
+
+def replicas_asked(args: argparse.Namespace) -> Asked | None:
+    """How many replicas, and where; None for none."""
+    if args.replicas is None:
+        if args.address is not None:
+            raise BadInput("--address is of a Ray cluster for replicas: give --replicas K, too")
+        return None
+    if args.processes > 1:
+        raise BadInput("--replicas and --processes are two ways to share the work: give one of them")
+    if args.profile:
+        raise BadInput("--profile is for --processes: metrics.jsonl and run.json tell where the time of replicas goes")
+    from striate.app.replicas import Asked
+
+    return Asked(args.replicas, args.address)
 
 
 def count(text: str) -> int:
@@ -65,7 +85,8 @@ def run(args: argparse.Namespace, screen: Screen) -> dict[str, Any]:
     with together(args.run or Path("runs") / recipe.name, screen, recipe.cluster.timeout_s) as place:
         if restarted() and (place.run / "run.json").exists():
             return resume_run(place.run, place.screen, share=place.share, profile=args.profile)
-        return new_run(recipe, place.run, place.screen, args.init, place.share, args.profile)
+        asked = replicas_asked(args)
+        return new_run(recipe, place.run, place.screen, args.init, place.share, args.profile, asked)
 
 
 def show(result: dict[str, Any], screen: Screen) -> None:

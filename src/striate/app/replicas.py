@@ -1,0 +1,290 @@
+"""``--replicas K``: a recipe trained by K copies that exchange what they learn, on this machine or on a cluster of Ray's.
+
+The driver keeps the run as ever; replicas are told everything they need (recipe, model, preprocessing, prepared rows) and share
+no folder with it but the pictures', and that only where rows are streamed.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from striate.app.build import Experiment, Resumed, build
+from striate.app.load import load_model
+from striate.app.recipe import ExchangeGroup, SparseGroup, check_recipe
+from striate.app.screen import Screen
+from striate.app.yaml import read_yaml
+from striate.cluster.asynchronous.actors import Job, Workbench
+from striate.cluster.asynchronous.engine import ray_cluster
+from striate.cluster.asynchronous.fleet import Crew, Fleet, Slots
+from striate.cluster.compress import Packer
+from striate.cluster.replica import Pace
+from striate.cluster.rules import RULES
+from striate.cluster.shards import as_tensor
+from striate.errors import BadInput
+from striate.preprocess import Preprocessor
+from striate.train import MemoryRows, Rates, Run
+from striate.train.checkpoint import read_json
+from striate.train.exchanged import GivesGradients
+
+_PARAMETERS_A_SHARD = 64_000_000
+_SENT = ("preprocessor.json", "preprocessor.safetensors", "encoder.safetensors")
+# Steps from push to push where replicas train by themselves; DiLoCo's authors take 500, on models of months.
+_APART = 50
+_WARM_START = 100
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What the command line asks for.
+
+    Attributes:
+        replicas: how many.
+        address: of a Ray cluster; None: this machine.
+    """
+
+    replicas: int
+    address: str | None = None
+
+
+@dataclass(frozen=True)
+class Ticket:
+    """Everything a replica is told.
+
+    Attributes:
+        recipe: resolved.
+        files: of the run, by name.
+        streamed: whether rows are read from the store.
+        state: the learner's.
+        threads: of the replica.
+    """
+
+    recipe: dict[str, Any]
+    files: dict[str, bytes]
+    streamed: bool
+    state: dict[str, np.ndarray]
+    threads: int
+
+
+def bring(ticket: Ticket, rows: np.ndarray | None) -> Workbench:
+    """In a replica's process: the experiment as the driver has it, in the state it was in.
+
+    Raises:
+        BadInput: the pictures are not to be found there.
+    """
+    recipe = check_recipe(ticket.recipe, "the driver's recipe")
+    if recipe.train.workers is None:
+        recipe = recipe.model_copy(update={"train": recipe.train.model_copy(update={"workers": ticket.threads})})
+    folder = Path(tempfile.mkdtemp(prefix="striate-replica-"))
+    try:
+        for name, content in ticket.files.items():
+            (folder / name).write_bytes(content)
+        fitted = Preprocessor.restore(read_json(folder / _SENT[0]), load_file(folder / _SENT[1]))
+        resumed = Resumed(load_model(folder), fitted, ticket.streamed)
+    finally:
+        shutil.rmtree(folder)
+    prepared = None if rows is None else MemoryRows(as_tensor(rows))
+    experiment = build(recipe, lambda line: None, resumed, rows=prepared)
+    learner = experiment.subject.learner
+    learner.load_state({name: torch.from_numpy(array.copy()) for name, array in ticket.state.items()})
+    return Workbench(learner, experiment.batches.at)
+
+
+@contextmanager
+def crewed(experiment: Experiment, run: Run, screen: Screen, asked: Asked | None) -> Iterator[Experiment]:
+    """The experiment with replicas for a learner; as it is where none are asked for.
+
+    Raises:
+        BadInput: what the recipe asks for is not for replicas, or Ray cannot be reached.
+    """
+    if asked is None:
+        yield experiment
+        return
+    check_crew(experiment, asked)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    with ray_cluster(asked.address, max(cores, asked.replicas)) as ray:
+        processors = int(ray.cluster_resources().get("CPU", 1))
+        crew = _crew(experiment, run, asked, processors, float(ray.cluster_resources().get("GPU", 0)))
+        if crew.rule == "momentum" and not crew.job.pace.rounds and asked.replicas > 1:
+            screen.say(
+                "replicas at their own pace act like more momentum: if the loss lags, lower train.momentum, or set "
+                "cluster.exchange.rule=adagrad or cluster.exchange.mode=synchronous"
+            )
+        rows = _handed_over(experiment, ray)
+        fleet = Fleet(
+            experiment.subject.learner,
+            crew,
+            ray,
+            bring,
+            lambda state: _ticket(experiment, run, state, crew.job.threads),
+            rows,
+            experiment.loop.total_steps,
+            experiment.recipe.train.batch_size,
+            screen.say,
+        )
+        try:
+            subject = replace(experiment.subject, learner=fleet, filters=lambda: _fresh_filters(fleet, experiment))
+            run.describe(cluster={"replicas": asked.replicas, "shards": len(fleet.cuts), "rule": crew.rule})
+            yield replace(experiment, subject=subject, batches=Slots(experiment.batches.steps_per_epoch))
+        finally:
+            with suppress(Exception):
+                run.describe(cluster={**read_json(run.path / "run.json")["cluster"], **fleet.record()})
+            fleet.close()
+            shutil.rmtree(crew.folder, ignore_errors=True)
+            with suppress(OSError):
+                # Others may keep snapshots of theirs there.
+                crew.folder.parent.rmdir()
+
+
+def _fresh_filters(fleet: Fleet, experiment: Experiment) -> Tensor:
+    fleet.freshen()
+    return experiment.subject.filters()
+
+
+def _handed_over(experiment: Experiment, ray: Any) -> Any:
+    """Prepared rows in the memory that all processes of a machine share; None where rows are streamed."""
+    held = getattr(experiment.rows, "held", None)
+    if experiment.streamed or held is None:
+        return None
+    try:
+        return ray.put(held.numpy())
+    except ray.exceptions.ObjectStoreFullError:
+        return None
+
+
+def _ticket(experiment: Experiment, run: Run, state: Mapping[str, Tensor], threads: int) -> Ticket:
+    recipe = read_yaml(run.path / "recipe.yaml")
+    recipe["data"]["store"] = str(experiment.store.path.resolve())
+    files = {name: (run.path / name).read_bytes() for name in _SENT}
+    arrays = {name: tensor.detach().cpu().numpy() for name, tensor in state.items()}
+    return Ticket(recipe, files, experiment.streamed, arrays, threads)
+
+
+def check_crew(experiment: Experiment, asked: Asked | None) -> None:
+    """Refuse what replicas cannot do, before anything is written.
+
+    Raises:
+        BadInput: naming the key.
+    """
+    if asked is None:
+        return
+    recipe, learner = experiment.recipe, experiment.subject.learner
+    train = recipe.train
+    if train.dtype == "fp64":
+        raise BadInput("train.dtype=fp64 is for processes that share a model: replicas exchange float32")
+    chosen_rule(recipe.cluster.exchange, learner)
+    for name, given in (
+        ("plateau", train.plateau is not None),
+        ("until_error", train.until_error is not None),
+        ("patience", train.patience is not None),
+        ("average", train.average > 0),
+    ):
+        if given:
+            raise BadInput(f"train.{name} needs one process that sees every step: leave it out, or train without --replicas")
+    exchange = recipe.cluster.exchange
+    if exchange.momentum is not None and exchange.rate is None and exchange.mode != "diloco":
+        raise BadInput("cluster.exchange.momentum goes with a rate of its own: give cluster.exchange.rate, too")
+
+
+def _crew(experiment: Experiment, run: Run, asked: Asked, processors: int, gpus: float) -> Crew:
+    recipe, learner = experiment.recipe, experiment.subject.learner
+    exchange = recipe.cluster.exchange
+    rule, gradients = chosen_rule(exchange, learner)
+    rounds = exchange.mode != "downpour"
+    apart = exchange.mode in ("local", "diloco")
+    push_every = exchange.push_every or (_APART if apart else 1)
+    given = os.environ.get("OMP_NUM_THREADS")
+    threads = int(given) if given else max(1, processors // asked.replicas)
+    size = sum(one.tensor.numel() for one in learner.exchanged()) if hasattr(learner, "exchanged") else 1
+    folder = (exchange.snapshots or run.path / "shards").resolve() / f"{time.time_ns():x}"
+    if exchange.snapshots is None:
+        # Of a driver that was killed; checkpoints have what is needed of it.
+        shutil.rmtree(run.path / "shards", ignore_errors=True)
+    return Crew(
+        replicas=asked.replicas,
+        shards=exchange.shards or -(-size // _PARAMETERS_A_SHARD),
+        rule=rule,
+        job=Job(
+            Pace(
+                exchange.pull_every if gradients else push_every,
+                push_every,
+                rounds,
+                rates(exchange, recipe.train.momentum, gradients, asked.replicas),
+            ),
+            Packer(exchange.compress, exchange.keep),
+            gradients,
+            threads,
+        ),
+        forget=recipe.train.forget if rule == "adagrad" and isinstance(recipe.model, SparseGroup) else 0.0,
+        warm_start_steps=warm_start(exchange, gradients, asked.replicas, experiment.loop.total_steps),
+        folder=folder,
+        snapshot_every_s=exchange.snapshot_every_s,
+        patience_s=exchange.patience_s,
+        gpus=min(1.0, gpus / asked.replicas) if experiment.device.type == "cuda" else 0.0,
+    )
+
+
+def chosen_rule(exchange: ExchangeGroup, learner: Any) -> tuple[str, bool]:
+    """The shards' rule, and whether replicas send gradients.
+
+    Raises:
+        BadInput: the rule is for gradients, and this kind of model gives none.
+    """
+    gives = isinstance(learner, GivesGradients)
+    if exchange.mode in ("local", "diloco"):
+        if exchange.rule not in ("auto", "delta"):
+            raise BadInput(f"cluster.exchange.mode={exchange.mode} exchanges changes: leave rule={exchange.rule} out")
+        return "nesterov" if exchange.mode == "diloco" else "delta", False
+    if exchange.rule == "auto":
+        own = getattr(learner, "own_rule", "delta")
+        return (own if own in RULES else "momentum") if gives else "delta", gives
+    if exchange.rule != "delta" and not gives:
+        raise BadInput(
+            f"cluster.exchange.rule={exchange.rule} is for models that give gradients (convnet, sparse); this one exchanges "
+            "changes: set cluster.exchange.rule=delta"
+        )
+    return exchange.rule, exchange.rule != "delta"
+
+
+def warm_start(exchange: ExchangeGroup, gradients: bool, replicas: int, total_steps: int) -> int:
+    """Minibatches that one replica learns from alone.
+
+    First gradients are large and alike: several replicas' together overshoot, and Adagrad never forgets it.
+    """
+    if exchange.warm_start_steps is not None:
+        return exchange.warm_start_steps
+    needed = gradients and exchange.mode == "downpour" and replicas > 1
+    return min(_WARM_START, total_steps // 20) if needed else 0
+
+
+def rates(exchange: ExchangeGroup, momentum: float, gradients: bool, replicas: int) -> Rates | None:
+    """What the shards apply pushes with; None: what each replica's schedule says.
+
+    Args:
+        exchange: the recipe's group.
+        momentum: the recipe's, for a rate of the exchange's own.
+        gradients: whether they are what is sent.
+        replicas: how many.
+    """
+    if exchange.mode == "diloco":
+        # Of its authors.
+        return Rates(exchange.rate or 0.7, 0.9 if exchange.momentum is None else exchange.momentum)
+    if not gradients:
+        # Rounds average; at their own pace, changes that K replicas made from about the same start, each with its own momentum,
+        # would carry K times too far.
+        return Rates(exchange.rate or (1.0 if exchange.mode != "downpour" else 1.0 / replicas), 0.0)
+    if exchange.rate is None:
+        return None
+    return Rates(exchange.rate, momentum if exchange.momentum is None else exchange.momentum)

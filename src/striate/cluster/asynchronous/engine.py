@@ -1,0 +1,79 @@
+"""Ray: started on this machine for as long as it is needed, or met where it runs.
+
+A local one listens on this machine's loopback alone, asks for a token that only its own processes know, shows no dashboard and
+reports to nobody. What it prints is for its developers; what its processes have to say, the driver says.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import ModuleType
+
+from striate.cluster.parallel import answers
+from striate.errors import BadInput, StriateError
+
+# Read by Ray when it is imported, and handed on to its processes.
+_ALWAYS = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
+# Ray takes its address for the loopback's, and so binds to nothing else, where it believes that there can be no other machine.
+_LOCAL = {"RAY_AUTH_MODE": "token", "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
+_ANSWER_S = 5.0
+
+
+@contextmanager
+def ray_cluster(address: str | None, processors: int) -> Iterator[ModuleType]:
+    """Ray, connected.
+
+    Args:
+        address: of a running cluster (`auto`: the one this machine belongs to); None starts one here.
+        processors: that a local one counts.
+
+    Raises:
+        BadInput: Ray is not installed, or nobody answers at the address.
+    """
+    for name, value in {**_ALWAYS, **(_LOCAL if address is None else {})}.items():
+        os.environ.setdefault(name, value)
+    if address is None:
+        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+    ray = _ray()
+    if address is not None:
+        _check_address(address)
+    try:
+        if address is None:
+            # Without an address Ray would join whatever cluster this machine belongs to.
+            ray.init("local", num_cpus=processors, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+        else:
+            ray.init(address=address, log_to_driver=False, logging_level="ERROR")
+    except (ConnectionError, RuntimeError, ValueError, OSError) as error:
+        why = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        if address is None:
+            raise StriateError(f"Ray could not be started on this machine: {why}") from None
+        hint = "start one with `ray start --head`; if it asks for a token, set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN"
+        raise BadInput(f"no Ray cluster answers at {address} ({why}): {hint}") from None
+    # What becomes of processes would be printed on the standard output, between a command's results. As Ray's debugger does.
+    ray._private.worker._worker_logs_enabled = False
+    try:
+        yield ray
+    finally:
+        ray.shutdown()
+
+
+def _check_address(address: str) -> None:
+    """Ray itself would ask for minutes, and then say so at length."""
+    host, _, port = address.rpartition(":")
+    if address == "auto":
+        return
+    if not host or not port.isdigit():
+        raise BadInput(f"--address: expected HOST:PORT or auto, found {address!r}")
+    if not answers(host, int(port), _ANSWER_S):
+        raise BadInput(f"no Ray cluster answers at {address}: start one with `ray start --head`, or leave --address out")
+
+
+def _ray() -> ModuleType:
+    try:
+        import ray
+    except ImportError:
+        raise BadInput("replicas run on Ray, which is not installed: pip install 'striate[ray]'") from None
+    return ray

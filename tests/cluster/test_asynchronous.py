@@ -1,0 +1,165 @@
+"""Shards and replicas in processes of their own: sums that must be exact, and what happens when processes are killed."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import crews
+from striate.cluster.asynchronous.calling import LARGE, RayDoor
+from striate.cluster.asynchronous.engine import ray_cluster
+from striate.cluster.asynchronous.plan import Plan
+from striate.cluster.replica import Pace
+from striate.errors import BadInput, Diverged, StriateError
+from striate.train.updates import Rates
+
+
+@pytest.fixture(scope="module")
+def ray() -> Iterator[ModuleType]:
+    """One engine for all."""
+    with crews.engine() as connected:
+        yield connected
+
+
+def test_it_listens_on_this_machine_alone_and_asks_for_a_token(ray: ModuleType) -> None:
+    """By the system's own list of sockets of Ray's processes."""
+    own = subprocess.run(["ss", "-ltnpH"], capture_output=True, text=True, check=False).stdout if _has("ss") else ""
+    if not own:
+        pytest.skip("the system does not list its sockets (ss)")
+    session = subprocess.run(["ps", "-eo", "pid,ppid,args"], capture_output=True, text=True, check=True).stdout
+    pids = {int(line.split()[0]) for line in session.splitlines()[1:] if "ray" in line}
+    listening = [line.split()[3] for line in own.splitlines() if any(f"pid={pid}," in line for pid in pids | {os.getpid()})]
+    assert listening
+    assert all("127.0.0.1" in address or "[::1]" in address for address in listening), listening
+    assert os.environ["RAY_AUTH_MODE"] == "token" and len(os.environ["RAY_AUTH_TOKEN"]) == 64
+
+
+def _has(command: str) -> bool:
+    return subprocess.run(["which", command], capture_output=True, check=False).returncode == 0
+
+
+def test_every_minibatch_counts_once(ray: ModuleType, tmp_path: Path) -> None:
+    """Whole numbers: the weights are the number of minibatches, whoever learned from them and however they travelled."""
+    made = crews.fleet(ray, crews.crew(tmp_path, pace=Pace(3, 2)), 60, 2 * LARGE)
+    state = crews.run(made, 60)
+    assert torch.equal(state["weight"], torch.full((2 * LARGE,), 60.0))
+    told = made.counted()
+    assert told["lost"] == told["refused"] == told["replicas_lost"] == 0
+    assert sum(told["staleness"].values()) == told["updates"] == 2 * told["pushes"]
+    # And nothing else travelled.
+    assert told["pushed_bytes"] == told["pushes"] * 8 * LARGE and told["pulled_bytes"] <= told["pulls"] * 8 * LARGE
+    # A version is put into shared memory once, for all who ask.
+    first, second = (ray.get(made._shards[0].pull.remote(None)) for _ in range(2))
+    assert first.reference == second.reference
+    version, values = RayDoor(made._shards[0]).pull(None).get()
+    assert values is not None and np.array_equal(values, np.full(LARGE, 60, np.float32))
+    assert RayDoor(made._shards[0]).pull(version).get() == (version, None)
+    made.close()
+
+
+def test_rounds_of_changes_apply_means(ray: ModuleType, tmp_path: Path) -> None:
+    """Two members with 4 steps each a round: every round adds 4, and nothing is stale."""
+    pace = Pace(push_every=4, rounds=True, rates=Rates(1.0, 0.0))
+    made = crews.fleet(ray, crews.crew(tmp_path, gradients=False, pace=pace, rule="nesterov", shards=1), 32)
+    state = crews.run(made, 32)
+    told = made.counted()
+    # 16 minibatches each, if they share them evenly; who has none left is waited for no longer.
+    assert 16 <= float(state["weight"][0]) <= 32 and 4 <= told["updates"] <= 8
+    assert set(told["staleness"]) == {"0"}
+    made.close()
+
+
+def test_one_bad_day(ray: ModuleType, tmp_path: Path) -> None:
+    """A warm start, poison, a replica killed: what was refused is missing, a lost one's leases may be there twice."""
+    said: list[str] = []
+    mishaps = {"mishaps": {5: "nan", 12: "nan", 60: "kill"}, "folder": str(tmp_path)}
+    made = crews.fleet(ray, crews.crew(tmp_path, shards=1, warm_start_steps=20), 200, said=said, step_s=0.002, **mishaps)
+    seen = [made.step(number) for number in range(20)]
+    assert made._members[1].exchanged == {}
+    seen += [made.step(number) for number in range(180)]
+    weight, told = float(made.state()["weight"][0]), made.counted()
+    assert made._members[1].exchanged["pushes"] > 0
+    assert [one for one in seen if not one] == [{}, {}] and all(float(one["loss"]) == 1 for one in seen if one)
+    assert told["refused"] == 2 and told["replicas_lost"] == 1 and told["minibatches_redone"] >= 1
+    # Minibatches that shared a push with a poisoned one go with it.
+    assert 200 - 2 * 20 <= weight <= 198 + told["minibatches_redone"]
+    assert len([line for line in said if "was lost (its process died); another takes its place" in line]) == 1
+    with pytest.raises(Diverged, match="no minibatch gives finite numbers any more"):
+        made._count_poisoned([{}] * 101)
+    made.close()
+
+
+def test_a_replica_that_hangs_is_replaced_and_its_round_goes_on(ray: ModuleType, tmp_path: Path) -> None:
+    mishaps = {"mishaps": {25: "stop"}, "folder": str(tmp_path)}
+    made = crews.fleet(ray, crews.crew(tmp_path, patience_s=2, pace=Pace(rounds=True), shards=1), 60, **mishaps)
+    crews.run(made, 60)
+    assert made.counted()["replicas_lost"] >= 1
+    made.close()
+
+
+def test_a_killed_shard_comes_back_and_what_it_lost_is_counted(ray: ModuleType, tmp_path: Path) -> None:
+    """Applied and lost are all there were, by whole numbers."""
+    made = crews.fleet(ray, crews.crew(tmp_path, shards=1), 300, step_s=0.005)
+    killed = []
+
+    def kill(number: int) -> None:
+        if number == 150:
+            killed.append(ray.get(made._shards[0].counted.remote())["pid"])
+            os.kill(killed[0], signal.SIGKILL)
+
+    state = crews.run(made, 300, kill)
+    told = made.counted()
+    assert ray.get(made._shards[0].counted.remote())["pid"] != killed[0]
+    missing = 300 - float(state["weight"][0])
+    # A push that was lost holds at least one minibatch, and at most what a replica may gather.
+    assert told["lost"] <= missing <= 20 * told["lost"] and told["refused"] == 0
+    made.close()
+
+
+def test_a_mistake_in_a_replica_s_process_is_told_here(ray: ModuleType, tmp_path: Path) -> None:
+    def brought(state: Any) -> dict[str, Any]:
+        return {"size": 4, "state": {"weight": torch.zeros(5), "step": torch.tensor(0)}}
+
+    whole = crews.Counting(4)
+    fleet = crews.Fleet(whole, crews.crew(tmp_path, replicas=1, shards=1), ray, crews.bring, brought, None, 10, 10, print)
+    with pytest.raises(StriateError, match=r"replica 0: .*size of tensor a \(4\) must match the size of tensor b \(5\)"):
+        fleet.load_state(whole.state())
+    fleet.close()
+
+
+def test_the_plan_s_arithmetic() -> None:
+    """A million parameters: a pull of 1 ms and a push of 3 ms on a step of 4 ms are half of the time."""
+    plan = Plan(1_000_000, 1, 2, 1, 1, 1, step_s=4e-3, pull_s=1e-3, push_s=3e-3, update_s=1e-3)
+    assert plan.server_bytes == 12e6 and plan.bytes_a_step == 8e6
+    assert plan.exchange_share == pytest.approx(0.5) and plan.server_share == pytest.approx(0.5)
+    # 4 ms in 9 parts of the time to one: 36 ms of steps.
+    assert plan.better_interval == 9 and len(plan.lines()) == 3
+    better = Plan(1_000_000, 1, 2, 1, 9, 9, 4e-3, 1e-3, 3e-3, 1e-3)
+    assert better.exchange_share == pytest.approx(0.1) and better.better_interval is None and len(better.lines()) == 2
+
+
+@pytest.mark.parametrize(
+    ("address", "said"),
+    [("127.0.0.1:1", "no Ray cluster answers at 127.0.0.1:1: start one"), ("cluster", "expected HOST:PORT or auto")],
+)
+def test_nobody_at_an_address_is_one_line(monkeypatch: pytest.MonkeyPatch, address: str, said: str) -> None:
+    monkeypatch.setattr("striate.cluster.asynchronous.engine._ANSWER_S", 0.1)
+    with pytest.raises(BadInput, match=said), ray_cluster(address, 1):
+        pass
+
+
+def test_without_ray_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    import sys
+
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(BadInput, match=r"pip install 'striate\[ray\]'"), ray_cluster(None, 1):
+        pass

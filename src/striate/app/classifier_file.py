@@ -28,7 +28,7 @@ class Classifier:
         about: format, version, method, class_names, layer, model (digest of the file), name, store (digest), labels (how many),
             temperature, calibrated (whether that was fitted), l2, seed.
         tensors: weights (classes, d), bias (classes,), mean and deviation (d,), and of labelled pictures held out
-            held_confidence and held_right (m,). A fine-tuned net's scores are its own logits: mean and deviation are empty then.
+            held_confidence and held_right (m,). A fine-tuned net's scores are its own logits: mean and deviation are empty.
     """
 
     about: dict[str, Any]

@@ -10,8 +10,9 @@ from typing import TypeVar
 
 _In = TypeVar("_In")
 _Out = TypeVar("_Out")
-# Results that wait, at most: enough for uneven steps, little enough for memory.
-_DEPTH = 2
+# Results that wait, at most: enough for uneven steps, little enough for memory. What is written waits longer: a disk that is
+# waited for takes as long as some blocks.
+_DEPTH, _BEHIND = 2, 8
 
 
 def ahead(make: Callable[[_In], _Out], items: Iterable[_In]) -> Iterator[_Out]:
@@ -46,7 +47,7 @@ class Behind:
     def call(self, work: Callable[..., object], *arguments: object) -> None:
         """Have ``work(*arguments)`` done; waits while too much is waiting."""
         self._pending.append(self._pool.submit(work, *arguments))
-        while len(self._pending) > _DEPTH:
+        while len(self._pending) > _BEHIND:
             self._pending.popleft().result()
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:

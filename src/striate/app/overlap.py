@@ -12,7 +12,7 @@ _In = TypeVar("_In")
 _Out = TypeVar("_Out")
 # Results that wait, at most: enough for uneven steps, little enough for memory. What is written waits longer: a disk that is
 # waited for takes as long as some blocks.
-_DEPTH, _BEHIND = 2, 8
+_DEPTH, _BEHIND = 2, 4
 
 
 def ahead(make: Callable[[_In], _Out], items: Iterable[_In]) -> Iterator[_Out]:

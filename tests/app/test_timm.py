@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 
 from striate.app.encoders import source_of
 from striate.app.features import default_layer, encode_store, encoder_of
+from striate.app.main import main
 from striate.app.screen import Screen
 from striate.app.timm_encoder import Preparation, import_timm
 from striate.draws import generator
@@ -117,6 +119,23 @@ def test_weights_are_fetched_only_where_the_environment_says_so(
 def test_a_model_without_a_classifier_has_no_logits(made: list[dict[str, object]]) -> None:
     assert encoder_of("timm:bare").layers == ("pixels", "features")
     assert encoder_of("timm:bare").image_shape == (3, 8, 8)
+
+
+def test_a_classifier_is_learned_on_them(
+    made: list[dict[str, object]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Dark pictures and bright ones, which any features tell apart; by the command, kept where it is told."""
+    levels = np.repeat(np.array([40, 200], np.uint8), 12)[:, None, None, None]
+    noise = np.random.default_rng(0).integers(0, 40, (24, 3, 16, 16), dtype=np.uint8)
+    import_images(ArraySource(levels + noise, np.repeat([0, 1], 12), ["dark", "bright"]), tmp_path / "store", workers=1)
+    asked = ["classify", "timm:tiny", str(tmp_path / "store"), "--per-class", "6", "--json"]
+    assert main(asked) == 2 and "--to FOLDER" in capsys.readouterr().err
+    assert main([*asked, "--to", str(tmp_path / "kept"), "--method", "finetune"]) == 2
+    assert "goes on training a run" in capsys.readouterr().err
+    assert main([*asked, "--to", str(tmp_path / "kept")]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert next(iter(told["methods"].values()))["accuracy"] == 1.0
+    assert (tmp_path / "kept" / "classifier-logistic.safetensors").is_file()
 
 
 def test_grey_and_long_pictures_are_taken(made: list[dict[str, object]]) -> None:

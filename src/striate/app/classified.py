@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from striate.app.classifying import Judged, learn_and_judge, views
+from striate.app.encoders import TIMM
 from striate.app.finetuning import FOLDER, tune_and_judge
 from striate.app.lessons import Lesson, read_lesson, read_test
 from striate.app.load import load_model
@@ -86,7 +87,7 @@ def classify_run(
     seen, raw, about = views(run, [store] if test is None else [store, test], wish.layer, screen)
     where = "out of fold" if other is None else f"{len(other):,} other pictures"
     screen.say(f"learning from {len(train):,} labels in {len(np.unique(train.labels))} classes, judged on {where}")
-    if (parts := load_model(run).parts).net is not None or parts.convnet is not None:
+    if _has_seen_labels(run):
         screen.warn(
             f"{run} learned from labels: if those of {store.path} were among them, answers held out are surer than answers on "
             "new pictures, and a temperature or threshold found on them is too bold"
@@ -111,6 +112,14 @@ def classify_run(
     }
     result |= _keep(found, rules, names, result, out, wish)
     return result, found[0]
+
+
+def _has_seen_labels(run: Path) -> bool:
+    """Whether a run of ours learned from labels; what timm's models learned from is not told."""
+    if str(run).startswith(TIMM):
+        return False
+    parts = load_model(run).parts
+    return parts.net is not None or parts.convnet is not None
 
 
 def _summary(one: Judged, rule: Selective | None, names: list[str]) -> dict[str, Any]:

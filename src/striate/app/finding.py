@@ -16,6 +16,7 @@ from striate.app.features import kept_features, source_of
 from striate.app.quick_search import InvertedLists, Quick, SignCodes, quick_search
 from striate.app.screen import Screen
 from striate.app.searching import Found, Searcher
+from striate.compute import choose_device
 from striate.errors import BadInput
 from striate.images import ImageStore
 from striate.images.items import UNLABELLED
@@ -72,6 +73,7 @@ def opened(
     run: str | None = None,
     bits: int | None = None,
     index: bool = False,
+    device: str = "auto",
 ) -> Search:
     """A store's features, of a run (encoded if need be) or in a file, and a way to search them.
 
@@ -79,11 +81,11 @@ def opened(
         BadInput: they do not belong together, or something asked for is not there.
     """
     metric_named(metric)
-    store = ImageStore(store_path)
+    place, store = choose_device(device), ImageStore(store_path)
     if not len(store):
         raise BadInput(f"{store_path} is empty: there is nothing to search")
     features, run = _features(source, store, layer, run, screen)
-    searcher = Searcher(store, features, metric)
+    searcher = Searcher(store, features, metric, device=place)
     if bits is None and not index:
         return Search(searcher, run, None, source)
     quick = quick_search(features, InvertedLists() if bits is None else SignCodes(bits), metric, screen)

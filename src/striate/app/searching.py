@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 
 from striate.app.feature_files import Features
 from striate.errors import BadInput
@@ -42,12 +43,20 @@ class Searcher:
         features: of them, one layer's.
         metric: `cosine`, `l2` or `dot`.
         engine: what finds the nearest rows; by default exact search among all.
+        device: where exact search multiplies.
 
     Raises:
         BadInput: the features are of another store, or there is no such metric.
     """
 
-    def __init__(self, store: ImageStore, features: Features, metric: str = "cosine", engine: Engine | None = None) -> None:
+    def __init__(
+        self,
+        store: ImageStore,
+        features: Features,
+        metric: str = "cosine",
+        engine: Engine | None = None,
+        device: str | torch.device = "cpu",
+    ) -> None:
         if features.about.get("store") != store.digest:
             raise BadInput(
                 f"{features.path} holds features of {len(features):,} pictures of another store than {store.path} "
@@ -55,7 +64,7 @@ class Searcher:
             )
         self.store, self.features, self.metric = store, features, metric_named(metric).name
         self.rows = rows_of(features)
-        self._engine = engine or self._exact
+        self._engine, self._device = engine or self._exact, torch.device(device)
 
     def by_positions(self, positions: np.ndarray | list[int], k: int) -> Found:
         """The pictures nearest to some of the store, these left out.
@@ -132,7 +141,7 @@ class Searcher:
             )
 
     def _exact(self, queries: np.ndarray, k: int) -> Nearest:
-        return nearest(queries, self.rows, k, self.metric, norms=self.norms)
+        return nearest(queries, self.rows, k, self.metric, norms=self.norms, device=self._device)
 
     @functools.cached_property
     def norms(self) -> np.ndarray:

@@ -105,6 +105,10 @@ def _check(args: argparse.Namespace) -> None:
         value = getattr(args, name)
         if value is not None and not 0 < value < 1:
             raise BadInput(f"--{name.replace('_', '-')} is a share between 0 and 1, found {value}")
+    if "finetune" in args.method.split(",") and str(args.run).startswith("timm:"):
+        raise BadInput(
+            "--method finetune goes on training a run of Striate's: of timm's models it takes the features, logistic or means"
+        )
     for method in args.method.split(","):
         if method not in METHODS:
             raise BadInput(f"--method is one or several of {', '.join(METHODS)} with commas between, found {method!r}")

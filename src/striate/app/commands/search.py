@@ -33,6 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--run", metavar="RUN", help="with a features file, the run it came from: --picture needs it")
     parser.add_argument("--bits", metavar="N", type=int, help="search codes of so many bits; the features judge what they name")
     parser.add_argument("--index", choices=["exact", "faiss"], default="exact", help="faiss: an index, for millions; not exact")
+    parser.add_argument("--device", default="auto", help="where exact search multiplies (default: a GPU if there is one)")
     parser.add_argument("--allow-urls", action="store_true", help="--picture may be an http(s) address, which is fetched")
 
 
@@ -47,7 +48,8 @@ def run(args: argparse.Namespace, screen: Screen) -> dict[str, Any]:
         raise BadInput("--bits and --index faiss are two ways to be quick: give one of them")
     if args.unit is not None and (args.bits is not None or args.index == "faiss"):
         raise BadInput("--unit looks at every picture: leave --bits and --index out")
-    search = opened(args.source, args.store, screen, args.layer, args.metric, args.run, args.bits, args.index == "faiss")
+    by_lists = args.index == "faiss"
+    search = opened(args.source, args.store, screen, args.layer, args.metric, args.run, args.bits, by_lists, args.device)
     if args.unit is not None:
         return find_unit(search, args.unit, args.k, args.sheet)
     return find(search, args.picture, args.key, args.k, args.sheet, args.allow_urls)

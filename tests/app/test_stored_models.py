@@ -8,6 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+import small_models
 import striate as package
 from striate.app.exporting.modules import module_of
 from striate.app.load import load_model
@@ -42,3 +43,12 @@ def test_a_file_of_version_1_becomes_one_of_today() -> None:
     description = load_model(STORED / "version-1").description
     assert description["version"] == FORMAT_VERSION and description["layers"] == [{"visible": "gaussian"}]
     assert torch.equal(load_model(STORED / "version-1").rbm.units.sigma, torch.full((48,), 0.5))  # type: ignore[attr-defined]
+
+
+def test_a_model_written_again_is_the_same_file(tmp_path: Path) -> None:
+    """Its digest names it in features and indices. (Two entries in its head would come in an order that chance gives.)"""
+    written = set()
+    for number in range(10):
+        small_models.patches().save(tmp_path / str(number), "patches")
+        written.add((tmp_path / str(number) / "encoder.safetensors").read_bytes())
+    assert len(written) == 1

@@ -147,7 +147,8 @@ def save_model(
         description["sparse"] = parts.sparse.describe()
         tensors |= {f"sparse.{key}": tensor for key, tensor in parts.sparse.state.items()}
     # `format` is what readers of the Hugging Face Hub look for in a file of torch's tensors.
-    write_tensors(run / MODEL_FILE, tensors, {"format": "pt", "striate": json.dumps(description)})
+    # One entry: of several, safetensors writes the order that chance gives them, and the file's digest would change.
+    write_tensors(run / MODEL_FILE, tensors, {"striate": json.dumps(description)})
 
 
 def load_model(run: str | Path) -> TrainedModel:

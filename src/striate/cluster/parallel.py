@@ -30,7 +30,7 @@ B = TypeVar("B", bound=Batch)
 
 DEFAULT_TIMEOUT_S = 300.0
 # Long enough for everybody's error to reach everybody; what is still silent then is gone or stuck.
-_ROLL_CALL_S = 6.0
+_ROLL_CALL_S = 10.0
 
 
 @dataclass(frozen=True)

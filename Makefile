@@ -22,8 +22,9 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxpro
 test: $(VENV)/.installed
 	$(PYTEST)
 
+# One after another: some of these hold measured steps against models of them.
 test-science: $(VENV)/.installed
-	$(PYTEST) -m science
+	$(BIN)/python -m pytest -m science
 
 # The commands that pages show are run, then the site is built, into build/docs.
 docs: $(VENV)/.installed

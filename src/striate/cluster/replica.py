@@ -11,21 +11,21 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Generic, Protocol, TypeVar
 
 from torch import Tensor
 
+from striate.cluster.contents import Changes, Content, Gradients
 from striate.cluster.flat import Flat
+from striate.cluster.pauses import Coming, Learned, Needed, Waiting, Work, driven
 from striate.cluster.shards import Receipt, Version
 from striate.errors import StriateError
 from striate.train.exchanged import Shareable
 from striate.train.updates import Rates
 
 B = TypeVar("B")
-B_contra = TypeVar("B_contra", contravariant=True)
-T_co = TypeVar("T_co", covariant=True)
 
 # So many pushes' worth of steps a replica runs ahead of shards that do not answer.
 _MOST_AHEAD = 20
@@ -35,18 +35,6 @@ _WORTH_WAITING = 0.08
 
 class Poisoned(StriateError):
     """A replica's own numbers are not finite any more: it must begin anew."""
-
-
-class Waiting(Protocol[T_co]):
-    """An answer that may not be there yet."""
-
-    def ready(self, within_s: float = 0.0) -> bool:
-        """Whether it is, or comes to be within a time."""
-        ...
-
-    def get(self) -> T_co:
-        """It, waited for."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -140,72 +128,6 @@ class Traffic:
                 self.staleness[receipt.staleness] += 1
 
 
-class Content(Protocol[B_contra]):
-    """What a replica sends: see `Gradients` and `Changes`."""
-
-    update: Tensor
-
-    def learn(self, batch: B_contra) -> tuple[dict[str, Tensor], Rates]:
-        """One step; metrics, and the rates that what it gave is to be applied with."""
-        ...
-
-    def collect(self) -> None:
-        """Bring `update` up to date."""
-        ...
-
-    def take_in(self, values: Tensor) -> None:
-        """Go on from these parameters."""
-        ...
-
-
-class Gradients(Generic[B]):
-    """Sums of gradients; the parameters change by pulling alone."""
-
-    def __init__(self, learner: Any, flat: Flat) -> None:
-        self._learner, self._flat, self.update = learner, flat, flat.new()
-
-    def learn(self, batch: B) -> tuple[dict[str, Tensor], Rates]:
-        """Metrics and rates of the step that is not made here."""
-        slope = self._learner.slope(batch)
-        self._flat.add(self.update, slope.gradients)
-        return slope.metrics, slope.rates
-
-    def collect(self) -> None:
-        """It is."""
-
-    def take_in(self, values: Tensor) -> None:
-        """As they are: what was not sent yet are slopes, not changes."""
-        self._flat.scatter(values)
-        self._learner.refresh()
-
-
-class Changes(Generic[B]):
-    """What the learner's own steps have changed since the last time."""
-
-    def __init__(self, learner: Shareable[B], flat: Flat) -> None:
-        self._learner, self._flat, self.update = learner, flat, flat.new()
-        self._before = flat.gather(flat.new())
-        self._now = flat.new()
-
-    def learn(self, batch: B) -> tuple[dict[str, Tensor], Rates]:
-        """The learner's step; its changes are applied as they are."""
-        return self._learner.step(batch), Rates(1.0, 0.0)
-
-    def collect(self) -> None:
-        """Add what has changed since."""
-        self._flat.gather(self._now)
-        self.update.add_(self._now).sub_(self._before)
-        self._before, self._now = self._now, self._before
-
-    def take_in(self, values: Tensor) -> None:
-        """With what was learned since the push, and what was left out of it, on top."""
-        self._flat.gather(self._now)
-        since = self._now.sub_(self._before)
-        self._before.copy_(values).add_(self.update)
-        self._flat.scatter(since.add_(self._before))
-        self._learner.refresh()
-
-
 class Replica(Generic[B]):
     """One of several that train a model. It is itself a learner.
 
@@ -214,10 +136,19 @@ class Replica(Generic[B]):
         shards: as this replica reaches them.
         pace: when it exchanges.
         gradients: whether it sends gradients (the learner has `slope`), or its own steps' changes.
+        clock: seconds, of whatever time it lives in.
     """
 
-    def __init__(self, learner: Shareable[B], shards: ParameterShards, pace: Pace, *, gradients: bool) -> None:
-        self.learner, self.shards, self.pace, self.traffic = learner, shards, pace, Traffic()
+    def __init__(
+        self,
+        learner: Shareable[B],
+        shards: ParameterShards,
+        pace: Pace,
+        *,
+        gradients: bool,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.learner, self.shards, self.pace, self.traffic, self._clock = learner, shards, pace, Traffic(), clock
         flat = Flat(learner.exchanged())
         # One message does for both where they are due together; and its answer has one's own push in it.
         self._flat, self._swaps = flat, pace.rounds or not gradients or pace.pull_every == pace.push_every
@@ -256,17 +187,22 @@ class Replica(Generic[B]):
         Raises:
             Poisoned: the shards refused what its own steps had made of its parameters.
         """
+        return driven(self.stepping(batch))
+
+    def stepping(self, batch: B) -> Work[dict[str, Tensor]]:
+        """The same, for whoever does the waiting."""
         if self._pulling is not None:
-            self._take_what_came(self._pulling)
-        elif self._swaps and self._pushing is not None and self._pushing.ready(_WORTH_WAITING * self._step_s):
-            self._answered()
-        begun = time.monotonic()
+            yield from self._take_what_came(self._pulling)
+        elif self._swaps and self._pushing is not None and (yield Coming(self._pushing, _WORTH_WAITING * self._step_s)):
+            yield from self._answered()
+        begun = self._clock()
         metrics, own = self._content.learn(batch)
-        self._step_s = time.monotonic() - begun
+        yield Learned()
+        self._step_s = self._clock() - begun
         self._rates = self.pace.rates or own
         self._unsent += 1
         if self._unsent >= self.pace.push_every:
-            self._send()
+            yield from self._send()
         self._since_pull += 1
         if not self._swaps and self._pulling is None and self._since_pull >= self.pace.pull_every:
             # Asked for now, it comes while the next step is computed, or before.
@@ -275,13 +211,18 @@ class Replica(Generic[B]):
 
     def catch_up(self) -> None:
         """Begin from the shards' parameters of now, after a time in which others have gone on."""
-        self.flush()
-        self._pulling = None
-        self._take_in(self._waited(self.shards.pull(self._base)))
+        driven(self.catching_up())
 
-    def _take_what_came(self, pulling: Waiting[Pulled]) -> None:
-        if pulling.ready(_WORTH_WAITING * self._step_s) or self._since_pull > _MOST_AHEAD * self.pace.pull_every:
-            self._take_in(self._waited(pulling))
+    def catching_up(self) -> Work[None]:
+        """The same, for whoever does the waiting."""
+        yield from self.flushing()
+        self._pulling = None
+        self._take_in((yield from self._waited(self.shards.pull(self._base))))
+
+    def _take_what_came(self, pulling: Waiting[Pulled]) -> Work[None]:
+        came = yield Coming(pulling, _WORTH_WAITING * self._step_s)
+        if came or self._since_pull > _MOST_AHEAD * self.pace.pull_every:
+            self._take_in((yield from self._waited(pulling)))
             self._pulling = None
 
     def _take_in(self, pulled: Pulled) -> None:
@@ -290,23 +231,23 @@ class Replica(Generic[B]):
             self.traffic.pulls += 1
             self._content.take_in(pulled.values)
 
-    def _send(self) -> None:
+    def _send(self) -> Work[None]:
         """Push what has added up, unless the last push is still on its way and there is time."""
         if self._pushing is not None:
-            if not self._pushing.ready() and self._unsent < _MOST_AHEAD * self.pace.push_every:
+            if not (yield Coming(self._pushing)) and self._unsent < _MOST_AHEAD * self.pace.push_every:
                 return
-            self._answered()
+            yield from self._answered()
         self._content.collect()
         sent = Sent(self._content.update, self._base, self._rates, self._unsent)
         self._pushing = self.shards.swap(sent) if self._swaps else self.shards.push(sent)
         self._unsent = 0
         if self.pace.rounds:
-            self._answered()
+            yield from self._answered()
 
-    def _answered(self) -> None:
+    def _answered(self) -> Work[None]:
         """Take the answer to the last push, waiting for it if need be."""
         assert self._pushing is not None
-        answer, self._pushing = self._waited(self._pushing), None
+        answer, self._pushing = (yield from self._waited(self._pushing)), None
         receipts, pulled = answer if self._swaps else (answer, None)
         refused = self.traffic.refused
         self.traffic.count(receipts)
@@ -315,20 +256,24 @@ class Replica(Generic[B]):
         if pulled is not None:
             self._take_in(pulled)
 
-    def _waited(self, waiting: Waiting[Any]) -> Any:
-        begun = time.monotonic()
-        answer = waiting.get()
-        self.traffic.waited_s += time.monotonic() - begun
+    def _waited(self, waiting: Waiting[Any]) -> Work[Any]:
+        begun = self._clock()
+        answer = yield Needed(waiting)
+        self.traffic.waited_s += self._clock() - begun
         return answer
 
     def flush(self) -> None:
         """Send what is left, and wait until it is there."""
+        driven(self.flushing())
+
+    def flushing(self) -> Work[None]:
+        """The same, for whoever does the waiting."""
         if self._pushing is not None:
-            self._answered()
+            yield from self._answered()
         if self._unsent:
-            self._send()
+            yield from self._send()
         if self._pushing is not None:
-            self._answered()
+            yield from self._answered()
 
     def diagnose(self) -> dict[str, float]:
         """The learner's."""

@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 
 from striate.cluster.compress import Packed, Packer
-from striate.cluster.replica import Pulled, Sent, Waiting
+from striate.cluster.pauses import Waiting
+from striate.cluster.replica import Pulled, Sent
 from striate.cluster.rounds import Rounds
 from striate.cluster.shards import Push, Receipt, Shard, Version, as_tensor
 from striate.train.updates import Rates

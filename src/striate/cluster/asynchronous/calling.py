@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from striate.cluster.replica import Waiting
+from striate.cluster.pauses import Waiting
 from striate.cluster.server import Message, Values
 from striate.cluster.shards import Receipt, Version
 

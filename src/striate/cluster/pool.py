@@ -7,6 +7,7 @@ time, and so much memory is used, whatever the store's size. Work that goes by a
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 import threading
@@ -31,6 +32,7 @@ _TRIES = 4
 _READY = 2
 # Machines come and go: how often they are counted, and how long nobody may be there.
 _COUNT_EVERY_S, _PATIENCE_S = 5.0, 60.0
+_NUMBERS = itertools.count()
 
 
 @dataclass
@@ -62,7 +64,7 @@ class Pool:
     def __init__(self, ray: ModuleType, workers: int | None = None, threads: int = 1, gpu: bool = False) -> None:
         self._ray, self._asked, self._threads, self._gpu = ray, workers, threads, gpu
         self._task = ray.remote(carry_out)
-        self._made, self.lost = 0, 0
+        self.lost = 0
         self._counted_s = self._there_s = float("-inf")
         if self._room() == 0:
             raise BadInput(f"the Ray cluster has no {'GPU' if gpu else 'processor'} to work on: see `ray status`")
@@ -94,8 +96,7 @@ class Pool:
         Raises:
             StriateError: what the work raised for the first item, in order, for which it did; or an item ended its workers.
         """
-        self._made += 1
-        chore = Chore(f"{id(self):x}.{self._made}", [self._ray.put(pack(work))], self._threads, own_versions())
+        chore = Chore(f"{os.getpid()}.{next(_NUMBERS)}", [self._ray.put(pack(work))], self._threads, own_versions())
         waiting: deque[_Errand] = deque()
         left = iter(items)
         try:

@@ -11,7 +11,6 @@ A shard that is begun again from a snapshot has lost the pushes since. It sees t
 from __future__ import annotations
 
 import time
-import warnings
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ import torch
 from torch import Tensor
 
 from striate.cluster.rules import RULES, TINY
+from striate.compute import as_tensor as as_tensor
 from striate.train.updates import Rates
 
 
@@ -206,11 +206,3 @@ def finite(update: np.ndarray) -> bool:
     """Whether every number is; a sum tells nearly always, at the speed of memory."""
     held = as_tensor(update)
     return bool(torch.isfinite(held.sum())) or bool(torch.isfinite(held).all())
-
-
-def as_tensor(update: np.ndarray) -> Tensor:
-    """An array as a tensor that is only read, without a copy."""
-    with warnings.catch_warnings():
-        # What came through shared memory cannot be written to, and is not.
-        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
-        return torch.from_numpy(update)

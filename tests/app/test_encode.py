@@ -180,7 +180,7 @@ def test_what_was_encoded_before_a_kill_is_not_encoded_again(run: Path, many: Pa
 
 
 def test_rows_of_an_unfinished_row_group_are_not_encoded_again(run: Path, many: Path, tmp_path: Path) -> None:
-    """Parquet: they wait in a file of their own. Rows there that no model gave are in the features; without it all begins anew."""
+    """Parquet: they wait in a file of their own. Those there that no model gave are kept; without it all is begun anew."""
     out, store = tmp_path / "f.parquet", ImageStore(many)
     draft = tmp_path / ".f.parquet.draft"
 

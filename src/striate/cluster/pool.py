@@ -52,22 +52,25 @@ class Pool:
         ray: connected.
         workers: so many items are worked on at a time; None: as many as the cluster has room for.
         threads: of products, in each.
-        gpu: whether each needs one of its own.
+        device: `cuda`: each needs a GPU of its own; `auto`: if the cluster has any; `cpu`.
 
     Attributes:
+        device: what they compute on.
         lost: how often an item was lost with its worker.
 
     Raises:
         BadInput: the cluster has no processor, or no GPU, for them.
     """
 
-    def __init__(self, ray: ModuleType, workers: int | None = None, threads: int = 1, gpu: bool = False) -> None:
-        self._ray, self._asked, self._threads, self._gpu = ray, workers, threads, gpu
+    def __init__(self, ray: ModuleType, workers: int | None = None, threads: int = 1, device: str = "cpu") -> None:
+        self._ray, self._asked, self._threads = ray, workers, threads
+        self._gpu = device.startswith("cuda") or (device == "auto" and ray.cluster_resources().get("GPU", 0) > 0)
+        self.device = "cuda" if self._gpu else "cpu"
         self._task = ray.remote(carry_out)
         self.lost = 0
         self._counted_s = self._there_s = float("-inf")
         if self._room() == 0:
-            raise BadInput(f"the Ray cluster has no {'GPU' if gpu else 'processor'} to work on: see `ray status`")
+            raise BadInput(f"the Ray cluster has no {'GPU' if self._gpu else 'processor'} to work on: see `ray status`")
 
     def _room(self) -> int:
         """How many items the cluster can work on at a time, as it is now."""
@@ -174,14 +177,14 @@ def _given_up(errand: _Errand, otherwise: Callable[[Any], Any] | None) -> Any:
 
 
 @contextmanager
-def pool(address: str, workers: int | None, threads: int = 1, gpu: bool = False) -> Iterator[Pool]:
+def pool(address: str, workers: int | None, threads: int = 1, device: str = "cpu") -> Iterator[Pool]:
     """Workers, for as long as they are needed.
 
     Args:
         address: of a running Ray cluster, HOST:PORT or `auto`; `local` starts one here.
         workers: see `Pool`; of a local one, by default as many as this machine has processors for.
         threads: of products, in each.
-        gpu: whether each needs one of its own.
+        device: see `Pool`.
 
     Raises:
         BadInput: Ray is not installed, nobody answers, or there is nobody to work.
@@ -196,4 +199,4 @@ def pool(address: str, workers: int | None, threads: int = 1, gpu: bool = False)
         if threading.current_thread() is threading.main_thread():
             # Ray would end the process, and say nothing of what is saved.
             signal.signal(signal.SIGTERM, answer)
-        yield Pool(ray, workers, threads, gpu)
+        yield Pool(ray, workers, threads, device)

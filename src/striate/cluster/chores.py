@@ -22,8 +22,8 @@ from striate.errors import BadInput, StriateError
 
 # What numbers and decoded pixels depend on. (Ray compares its own version, and Python's.)
 _COMPARED = ("striate", "torch", "numpy", "pillow", "simplejpeg")
-# Works kept by a process: a driver does one after another.
-_KEPT = 2
+# Works kept by a process: one may be fed by another.
+_KEPT = 3
 _kept: OrderedDict[str, Callable[[Any], Any]] = OrderedDict()
 
 

@@ -55,7 +55,7 @@ def pack(work: Callable[[Any], Any]) -> list[Any]:
     """Work as bytes, and its arrays as they lie in memory: all processes of a machine then read the same ones."""
     arrays: list[pickle.PickleBuffer] = []
     packed = pickle.dumps(work, protocol=5, buffer_callback=arrays.append)
-    return [packed, *(np.frombuffer(array, dtype=np.uint8) for array in arrays)]
+    return [packed, *(np.frombuffer(array.raw(), dtype=np.uint8) for array in arrays)]
 
 
 def unpack(packed: list[Any]) -> Callable[[Any], Any]:

@@ -27,7 +27,7 @@ In = TypeVar("In")
 Out = TypeVar("Out")
 
 # An item that was lost so often is taken for the cause.
-_TRIES = 4
+_TRIES = 3
 # Items on their way or waiting for those before them, for each that may be under way.
 _READY = 2
 # Machines come and go: how often they are counted, and how long nobody may be there.

@@ -5,6 +5,7 @@
     {results} FILE [WORDS]   rows of a benchmark, from the same place
     {recipes} [FOLDER]       recipes that ship, with their claims
     {recipe-keys}            every key of a recipe
+    {not-run}                commands of the pages that are not run when the site is built, and why
     {drawn} FILE             a picture that the page's own commands drew when they were run, with a caption
 
 All but the last write Markdown, which is then parsed as if it stood in the page. A name that is not there is an error of the
@@ -23,6 +24,7 @@ from typing import Any
 from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
+from tools.pages import left_out, page_names
 
 from striate.app.main import VERBS, verb_parser
 from striate.app.recipe_files import shipped_recipes
@@ -177,6 +179,13 @@ class _Keys(_Made):
         return keys_text()
 
 
+class _NotRun(_Made):
+    def make(self, argument: str) -> str:
+        found = left_out(Path(self.env.srcdir), page_names(Path(self.env.srcdir)))
+        rows = [(f"[{name}](/{name}.md)", f"`{one.command.splitlines()[0]}`", escape(one.not_run or "")) for name, one in found]
+        return table(("page", "command", "why it is not run"), rows)
+
+
 class _Drawn(SphinxDirective):
     """A picture that the commands of the page left in their folder; `tools/run.py` keeps it for the site."""
 
@@ -204,8 +213,9 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.add_config_value("drawn_folder", str(DRAWN), "env", str)
     # Before napoleon, which has the usual priority of 500.
     app.connect("autodoc-process-docstring", _plain_properties, priority=400)
-    of_program = {"verb": _Verb, "verbs": _Verbs, "recipes": _Recipes, "recipe-keys": _Keys, "drawn": _Drawn}
+    of_program = {"verb": _Verb, "verbs": _Verbs, "recipes": _Recipes, "recipe-keys": _Keys}
     of_results = {"findings": _Findings, "results": _Results}
-    for name, directive in {**of_program, **of_results}.items():
+    of_pages = {"not-run": _NotRun, "drawn": _Drawn}
+    for name, directive in {**of_program, **of_results, **of_pages}.items():
         app.add_directive(name, directive)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

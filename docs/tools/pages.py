@@ -109,6 +109,17 @@ def _escape(line: str) -> str:
     return r"[ \t]*" + ".*?".join(parts) + r"[ \t]*"
 
 
+def page_names(docs: Path) -> list[str]:
+    """The names of all pages, as `tutorial` or `verbs/probe`."""
+    return [str(file.relative_to(docs).with_suffix("")) for file in sorted(docs.rglob("*.md"))]
+
+
+def left_out(docs: Path, names: list[str]) -> list[tuple[str, Shown]]:
+    """What pages show and nobody runs, with the name of its page."""
+    shown = ((name, one) for name in names for one in read_page(docs / f"{name}.md").shown)
+    return [(name, one) for name, one in shown if one.not_run is not None]
+
+
 def other_commands(path: Path) -> list[str]:
     """The `striate` lines of plain blocks."""
     return [found.group(1) for found in _PLAIN.finditer(path.read_text())]

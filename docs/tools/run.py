@@ -24,7 +24,7 @@ if __package__ in (None, ""):
 
 from tools.commands import Differs, Session, run, run_until_stopped
 from tools.home import make_home
-from tools.pages import Page, Shown, read_page
+from tools.pages import Page, Shown, left_out, page_names, read_page
 
 DOCS = Path(__file__).resolve().parents[1]
 DRAWN = DOCS.parent / "build" / "drawn"
@@ -117,24 +117,9 @@ def in_words(shown: tuple[Shown, ...]) -> str:
     return f"{len(run_now) - blocks} commands" + (f", {blocks} of Python" if blocks else "")
 
 
-def left_out(docs: Path, names: list[str]) -> list[str]:
-    """A line for everything that pages show and that is not run: where it is, and why."""
-    lines = []
-    for name in names:
-        for one in read_page(docs / f"{name}.md").shown:
-            if one.not_run is not None:
-                lines.append(f"{name}, line {one.line}: {one.command.splitlines()[0]} ({one.not_run})")
-    return lines
-
-
 def pages_to_run(docs: Path = DOCS) -> list[str]:
     """The names of pages whose commands are run, as `tutorial` or `verbs/probe`."""
-    return [name for name in all_pages(docs) if read_page(docs / f"{name}.md").runs]
-
-
-def all_pages(docs: Path = DOCS) -> list[str]:
-    """The names of all pages."""
-    return [str(file.relative_to(docs).with_suffix("")) for file in sorted(docs.rglob("*.md"))]
+    return [name for name in page_names(docs) if read_page(docs / f"{name}.md").runs]
 
 
 def find_data() -> Path | None:
@@ -161,9 +146,9 @@ def main(arguments: list[str]) -> int:
         workspace = Workspace(Path(folder), data=find_data(), shows=options.show, drawn=DRAWN)
         workspace.run_all(options.pages or pages_to_run(), options.at_once)
     pages = [read_page(DOCS / f"{name}.md") for name in workspace.folders]
-    not_run = left_out(DOCS, options.pages or all_pages())
-    for line in not_run:
-        _say(f"not run: {line}")
+    not_run = left_out(DOCS, options.pages or page_names(DOCS))
+    for name, one in not_run:
+        _say(f"not run: {name}, line {one.line}: {one.command.splitlines()[0]} ({one.not_run})")
     shown = tuple(one for page in pages for one in page.shown)
     _say(f"{len(pages)} pages: {in_words(shown)}; {len(not_run)} not run; {len(workspace.differences)} differences")
     return 1 if workspace.differences else 0

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 from tools.commands import Differs, Session, compare, run, run_until_stopped
 from tools.home import CLASSES, PICTURES, TEST, TRAIN, make_home
-from tools.pages import Shown, complaint, inline_commands, other_commands, read_page, striate_calls
-from tools.run import DOCS, Workspace, in_words, left_out, pages_to_run
+from tools.pages import Shown, complaint, inline_commands, left_out, other_commands, page_names, read_page, striate_calls
+from tools.run import DOCS, Workspace, in_words, pages_to_run
 
 from striate.app.main import VERBS, verb_parser
 
@@ -71,7 +71,8 @@ def test_what_is_not_run_says_why() -> None:
 
 def test_what_is_left_out_is_listed_with_its_reason(tmp_path: Path) -> None:
     (tmp_path / "page.md").write_text(PAGE)
-    assert left_out(tmp_path, ["page"]) == ["page, line 13: third (hours)", "page, line 23: print(1) (a GPU)"]
+    found = [(name, one.line, one.command, one.not_run) for name, one in left_out(tmp_path, page_names(tmp_path))]
+    assert found == [("page", 13, "third", "hours"), ("page", 23, "print(1)\n", "a GPU")]
     assert in_words(read_page(tmp_path / "page.md").shown) == "3 commands, 1 of Python"
 
 

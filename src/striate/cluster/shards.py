@@ -156,9 +156,7 @@ class Shard:
         if self._forget:
             self.memories[0].mul_(1 - self._forget)
         self._rule.apply(self.values, self.memories, gradient, rates)
-        for rows in self._rows:
-            filters = self.values[rows.start : rows.stop].view(-1, rows.width)
-            filters.div_(filters.norm(dim=1, keepdim=True).clamp_min_(TINY))
+        keep_norms(self.values, self._rows)
         self.updates += 1
 
     def update_s(self) -> float:
@@ -200,6 +198,13 @@ class Shard:
         )
         self._last = {name: int(number) for name, number in counted["last"].items()}
         self.staleness = Counter({int(key): int(value) for key, value in counted["staleness"].items()})
+
+
+def keep_norms(values: Tensor, rows: Sequence[Rows]) -> None:
+    """Filters of a flat vector that are kept at norm one have it again."""
+    for one in rows:
+        filters = values[one.start : one.stop].view(-1, one.width)
+        filters.div_(filters.norm(dim=1, keepdim=True).clamp_min_(TINY))
 
 
 def finite(update: np.ndarray) -> bool:

@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,28 +23,31 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from striate.app.build import Experiment, Resumed, build
+from striate.app.crew_files import CrewFiles
+from striate.app.exchanging import chosen_rule as chosen_rule
+from striate.app.exchanging import rates as rates
+from striate.app.exchanging import warm_start as warm_start
 from striate.app.load import load_model
-from striate.app.recipe import ExchangeGroup, SparseGroup, check_recipe
+from striate.app.recipe import SparseGroup, check_recipe
 from striate.app.screen import Screen
 from striate.app.yaml import read_yaml
+from striate.cluster.ahead import rule_ahead
 from striate.cluster.asynchronous.actors import Job, Workbench
+from striate.cluster.asynchronous.crew import Wanted
 from striate.cluster.asynchronous.engine import ray_cluster
 from striate.cluster.asynchronous.fleet import Crew, Fleet, Slots
 from striate.cluster.compress import Packer
 from striate.cluster.replica import Pace
-from striate.cluster.rules import RULES
 from striate.cluster.shards import as_tensor
 from striate.errors import BadInput
 from striate.preprocess import Preprocessor
-from striate.train import MemoryRows, Rates, Run
+from striate.train import MemoryRows, Run
 from striate.train.checkpoint import read_json
-from striate.train.exchanged import GivesGradients
 
 _PARAMETERS_A_SHARD = 64_000_000
 _SENT = ("preprocessor.json", "preprocessor.safetensors", "encoder.safetensors")
 # Steps from push to push where replicas train by themselves; DiLoCo's authors take 500, on models of months.
 _APART = 50
-_WARM_START = 100
 
 
 @dataclass(frozen=True)
@@ -51,12 +55,19 @@ class Asked:
     """What the command line asks for.
 
     Attributes:
-        replicas: how many.
+        replicas: how many, at most.
         address: of a Ray cluster; None: this machine.
+        least: so many are waited for; None: all of them.
     """
 
     replicas: int
     address: str | None = None
+    least: int | None = None
+
+    @property
+    def wanted(self) -> Wanted:
+        """To begin with."""
+        return Wanted(self.replicas if self.least is None else self.least, self.replicas)
 
 
 @dataclass(frozen=True)
@@ -113,7 +124,7 @@ def crewed(experiment: Experiment, run: Run, screen: Screen, asked: Asked | None
         yield experiment
         return
     check_crew(experiment, asked)
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    files, cores = CrewFiles(run.path), own_cores()
     with ray_cluster(asked.address, max(cores, asked.replicas)) as ray:
         processors = int(ray.cluster_resources().get("CPU", 1))
         crew = _crew(experiment, run, asked, processors, float(ray.cluster_resources().get("GPU", 0)))
@@ -133,19 +144,28 @@ def crewed(experiment: Experiment, run: Run, screen: Screen, asked: Asked | None
             experiment.loop.total_steps,
             experiment.recipe.train.batch_size,
             screen.say,
+            files.pulse,
         )
         try:
             subject = replace(experiment.subject, learner=fleet, filters=lambda: _fresh_filters(fleet, experiment))
-            run.describe(cluster={"replicas": asked.replicas, "shards": len(fleet.shards.cuts), "rule": crew.rule})
+            about = {"replicas": asked.replicas, "shards": len(fleet.shards.cuts), "rule": crew.rule}
+            run.describe(cluster={**about, "wanted": str(asked.wanted), "crew": files.earlier})
             yield replace(experiment, subject=subject, batches=Slots(experiment.batches.steps_per_epoch))
         finally:
             with suppress(Exception):
-                run.describe(cluster={**read_json(run.path / "run.json")["cluster"], **fleet.record()})
+                known, record = read_json(run.path / "run.json")["cluster"], fleet.record()
+                run.describe(cluster={**known, **record, "crew": files.all_visits(record.get("crew", []))})
+                files.close(fleet)
             fleet.close()
             shutil.rmtree(crew.folder, ignore_errors=True)
             with suppress(OSError):
                 # Others may keep snapshots of theirs there.
                 crew.folder.parent.rmdir()
+
+
+def own_cores() -> int:
+    """Of this machine, that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _fresh_filters(fleet: Fleet, experiment: Experiment) -> Tensor:
@@ -206,14 +226,25 @@ def _crew(experiment: Experiment, run: Run, asked: Asked, processors: int, gpus:
     apart = exchange.mode in ("local", "diloco")
     push_every = exchange.push_every or (_APART if apart else 1)
     given = os.environ.get("OMP_NUM_THREADS")
-    threads = int(given) if given else max(1, processors // asked.replicas)
+
+    def threads_of(count: int) -> int:
+        return int(given) if given else max(1, processors // count)
+
+    # Here a range ends where the cores do; whoever names one number means it.
+    room = asked.replicas if asked.address is not None else max(asked.wanted.least, own_cores() // (int(given) if given else 1))
+    replicas, own_pace = min(asked.replicas, room), not gradients and not rounds and exchange.rate is None
+    threads = threads_of(asked.replicas)
     size = sum(one.tensor.numel() for one in learner.exchanged()) if hasattr(learner, "exchanged") else 1
     folder = (exchange.snapshots or run.path / "shards").resolve() / f"{time.time_ns():x}"
     if exchange.snapshots is None:
         # Of a driver that was killed; checkpoints have what is needed of it.
         shutil.rmtree(run.path / "shards", ignore_errors=True)
     return Crew(
-        replicas=asked.replicas,
+        replicas=replicas,
+        least=asked.wanted.least,
+        rates=partial(rates, exchange, recipe.train.momentum, gradients) if own_pace else None,
+        threads=threads_of if asked.address is None else None,
+        near=exchange.snapshots is None,
         shards=exchange.shards or -(-size // _PARAMETERS_A_SHARD),
         rule=rule,
         job=Job(
@@ -222,6 +253,7 @@ def _crew(experiment: Experiment, run: Run, asked: Asked, processors: int, gpus:
                 push_every,
                 rounds,
                 rates(exchange, recipe.train.momentum, gradients, asked.replicas),
+                rule_ahead(rule, rounds),
             ),
             Packer(exchange.compress, exchange.keep),
             gradients,
@@ -234,57 +266,3 @@ def _crew(experiment: Experiment, run: Run, asked: Asked, processors: int, gpus:
         patience_s=exchange.patience_s,
         gpus=min(1.0, gpus / asked.replicas) if experiment.device.type == "cuda" else 0.0,
     )
-
-
-def chosen_rule(exchange: ExchangeGroup, learner: Any) -> tuple[str, bool]:
-    """The shards' rule, and whether replicas send gradients.
-
-    Raises:
-        BadInput: the rule is for gradients, and this kind of model gives none.
-    """
-    gives = isinstance(learner, GivesGradients)
-    if exchange.mode in ("local", "diloco"):
-        if exchange.rule not in ("auto", "delta"):
-            raise BadInput(f"cluster.exchange.mode={exchange.mode} exchanges changes: leave rule={exchange.rule} out")
-        return "nesterov" if exchange.mode == "diloco" else "delta", False
-    if exchange.rule == "auto":
-        own = getattr(learner, "own_rule", "delta")
-        return (own if own in RULES else "momentum") if gives else "delta", gives
-    if exchange.rule != "delta" and not gives:
-        raise BadInput(
-            f"cluster.exchange.rule={exchange.rule} is for models that give gradients (convnet, sparse); this one exchanges "
-            "changes: set cluster.exchange.rule=delta"
-        )
-    return exchange.rule, exchange.rule != "delta"
-
-
-def warm_start(exchange: ExchangeGroup, gradients: bool, replicas: int, total_steps: int) -> int:
-    """Minibatches that one replica learns from alone.
-
-    First gradients are large and alike: several replicas' together overshoot, and Adagrad never forgets it.
-    """
-    if exchange.warm_start_steps is not None:
-        return exchange.warm_start_steps
-    needed = gradients and exchange.mode == "downpour" and replicas > 1
-    return min(_WARM_START, total_steps // 20) if needed else 0
-
-
-def rates(exchange: ExchangeGroup, momentum: float, gradients: bool, replicas: int) -> Rates | None:
-    """What the shards apply pushes with; None: what each replica's schedule says.
-
-    Args:
-        exchange: the recipe's group.
-        momentum: the recipe's, for a rate of the exchange's own.
-        gradients: whether they are what is sent.
-        replicas: how many.
-    """
-    if exchange.mode == "diloco":
-        # Of its authors.
-        return Rates(exchange.rate or 0.7, 0.9 if exchange.momentum is None else exchange.momentum)
-    if not gradients:
-        # Rounds average; at their own pace, changes that K replicas made from about the same start, each with its own momentum,
-        # would carry K times too far.
-        return Rates(exchange.rate or (1.0 if exchange.mode != "downpour" else 1.0 / replicas), 0.0)
-    if exchange.rate is None:
-        return None
-    return Rates(exchange.rate, momentum if exchange.momentum is None else exchange.momentum)

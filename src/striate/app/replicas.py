@@ -22,6 +22,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from striate.app.alike import check_here, facts
 from striate.app.build import Experiment, Resumed, build
 from striate.app.crew_files import CrewFiles
 from striate.app.exchanging import chosen_rule as chosen_rule
@@ -80,6 +81,7 @@ class Ticket:
         streamed: whether rows are read from the store.
         state: the learner's.
         threads: of the replica.
+        facts: what must be the same there, see `striate.app.alike`.
     """
 
     recipe: dict[str, Any]
@@ -87,15 +89,17 @@ class Ticket:
     streamed: bool
     state: dict[str, np.ndarray]
     threads: int
+    facts: dict[str, str]
 
 
 def bring(ticket: Ticket, rows: np.ndarray | None) -> Workbench:
     """In a replica's process: the experiment as the driver has it, in the state it was in.
 
     Raises:
-        BadInput: the pictures are not to be found there.
+        BadInput: that machine has other pictures, or other versions.
     """
     recipe = check_recipe(ticket.recipe, "the driver's recipe")
+    check_here(recipe, ticket.facts)
     if recipe.train.workers is None:
         recipe = recipe.model_copy(update={"train": recipe.train.model_copy(update={"workers": ticket.threads})})
     folder = Path(tempfile.mkdtemp(prefix="striate-replica-"))
@@ -125,7 +129,9 @@ def crewed(experiment: Experiment, run: Run, screen: Screen, asked: Asked | None
         return
     check_crew(experiment, asked)
     files, cores = CrewFiles(run.path), own_cores()
+    known = facts(check_recipe(read_yaml(run.path / "recipe.yaml"), "recipe.yaml"))
     with ray_cluster(asked.address, max(cores, asked.replicas)) as ray:
+        check_gpus(experiment.recipe.device, asked.address, ray.cluster_resources())
         processors = int(ray.cluster_resources().get("CPU", 1))
         crew = _crew(experiment, run, asked, processors, float(ray.cluster_resources().get("GPU", 0)))
         if crew.rule == "momentum" and not crew.job.pace.rounds and asked.replicas > 1:
@@ -133,13 +139,13 @@ def crewed(experiment: Experiment, run: Run, screen: Screen, asked: Asked | None
                 "replicas at their own pace act like more momentum: if the loss lags, lower train.momentum, or set "
                 "cluster.exchange.rule=adagrad or cluster.exchange.mode=synchronous"
             )
-        rows = _handed_over(experiment, ray)
+        rows = _handed_over(experiment, ray, screen)
         fleet = Fleet(
             experiment.subject.learner,
             crew,
             ray,
             bring,
-            lambda state: _ticket(experiment, run, state, crew.job.threads),
+            lambda state: _ticket(experiment, run, state, crew, known),
             rows,
             experiment.loop.total_steps,
             experiment.recipe.train.batch_size,
@@ -163,6 +169,19 @@ def crewed(experiment: Experiment, run: Run, screen: Screen, asked: Asked | None
                 crew.folder.parent.rmdir()
 
 
+def check_gpus(device: str, address: str | None, resources: Mapping[str, float]) -> None:
+    """Refuse a cluster that cannot give what the recipe asks for.
+
+    Raises:
+        BadInput: a GPU is asked for, and no machine of the cluster has one.
+    """
+    if address is not None and device.startswith("cuda") and not resources.get("GPU"):
+        raise BadInput(
+            f"device={device} was asked for, but no machine of the Ray cluster at {address} has a GPU "
+            f"({resources.get('CPU', 0):.0f} cores): start one that has, or use device=cpu"
+        )
+
+
 def own_cores() -> int:
     """Of this machine, that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -173,23 +192,27 @@ def _fresh_filters(fleet: Fleet, experiment: Experiment) -> Tensor:
     return experiment.subject.filters()
 
 
-def _handed_over(experiment: Experiment, ray: Any) -> Any:
-    """Prepared rows in the memory that all processes of a machine share; None where rows are streamed."""
+def _handed_over(experiment: Experiment, ray: Any, screen: Screen) -> Any:
+    """Prepared rows in the memory that all processes of a machine share; None where rows are streamed, or find no room."""
     held = getattr(experiment.rows, "held", None)
     if experiment.streamed or held is None:
         return None
     try:
         return ray.put(held.numpy())
-    except ray.exceptions.ObjectStoreFullError:
+    except (ray.exceptions.ObjectStoreFullError, ray.exceptions.OutOfDiskError):
+        screen.warn(
+            f"Ray's shared memory has no room for {held.nbytes / 1e6:,.0f} MB of prepared pictures: every replica prepares "
+            "its own (more room: `ray start --object-store-memory BYTES`)"
+        )
         return None
 
 
-def _ticket(experiment: Experiment, run: Run, state: Mapping[str, Tensor], threads: int) -> Ticket:
+def _ticket(experiment: Experiment, run: Run, state: Mapping[str, Tensor], crew: Crew, known: dict[str, str]) -> Ticket:
     recipe = read_yaml(run.path / "recipe.yaml")
     recipe["data"]["store"] = str(experiment.store.path.resolve())
     files = {name: (run.path / name).read_bytes() for name in _SENT}
     arrays = {name: tensor.detach().cpu().numpy() for name, tensor in state.items()}
-    return Ticket(recipe, files, experiment.streamed, arrays, threads)
+    return Ticket(recipe, files, experiment.streamed, arrays, crew.job.threads, known)
 
 
 def check_crew(experiment: Experiment, asked: Asked | None) -> None:

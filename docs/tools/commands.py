@@ -69,7 +69,7 @@ def run_until_stopped(shown: Shown, folder: Path, home: Path) -> str:
         ended = process.poll()
         process.send_signal(signal.SIGINT)
         try:
-            code = process.wait(30)
+            code = process.wait(LIMIT_S / 10)
         except subprocess.TimeoutExpired:
             process.kill()
             raise Differs(f"`{shown.command}` was not stopped by Ctrl-C") from None

@@ -61,7 +61,7 @@ def run_until_stopped(shown: Shown, folder: Path, home: Path) -> str:
             preexec_fn=_heed_ctrl_c,
         )
         printed = ""
-        limit = time.monotonic() + LIMIT_S / 5
+        limit = time.monotonic() + LIMIT_S / 2
         while process.poll() is None and time.monotonic() < limit and not shown.pattern().search(printed + "\n"):
             time.sleep(0.1)
             file.seek(0)

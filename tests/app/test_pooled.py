@@ -136,9 +136,9 @@ def test_the_same_near_duplicates_are_set_aside(store: Path, aside: bytes, each:
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("models") / "patches"
-    patches().save(folder, "patches")
-    return folder
+    """The file of a patch model."""
+    patches().save(folder := tmp_path_factory.mktemp("model"), "patches")
+    return folder / "encoder.safetensors"
 
 
 @pytest.fixture(scope="module")

@@ -70,12 +70,12 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
     trained = TrainedConvNet("race-relu", 5, {}, crop=_EDGE)
     state = {name: tensor * 4 for name, tensor in ConvNet(trained.spec, Draws(0)).state_dict().items()}
     made = {
-        "net": (Parts(net=net), "standardise"),
-        "convnet": (Parts(convnet=replace(trained, state=state)), "mean"),
+        "net": (Parts(net=net), PreprocessSettings(kind="standardise")),
+        "convnet": (Parts(convnet=replace(trained, state=state)), PreprocessSettings(kind="mean")),
     }
-    for name, (parts, kind) in made.items():
+    for name, (parts, settings) in made.items():
         (root / name).mkdir()
-        save_model(root / name, parts, Preprocessor.fit([others], PreprocessSettings(kind=kind)), shape, name)
+        save_model(root / name, parts, Preprocessor.fit([others], settings), shape, name)
     taught = lesson(root / "bars", known, np.arange(_LABELS) % 2)
     return Place({name: root / name for name in made}, taught, others, torch.arange(400) % 2)
 

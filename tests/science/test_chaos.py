@@ -1,76 +1,100 @@
-"""Asynchronous training under fire: replicas and shards killed at random moments, dozens of times, and what is left of it.
+"""Asynchronous training under fire: processes killed at random moments, dozens of times, and what is left of it.
 
-Counting replicas show every loss: each minibatch adds one to every weight (tests/crews.py).
+Every minibatch leaves a mark of its own (tests/marking.py), and replicas write down what they learn from: so of each it is
+known how often it was learned from and how often it was applied. What is asserted holds whichever moments are hit.
 """
 
 from __future__ import annotations
 
-import os
-import signal
-import time
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterator, Sequence
+from itertools import groupby
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 
 import crews
+import marking
+from striate.cluster.replica import Pace
 from striate.draws import generator
+
+sys.path.append(str(Path(__file__).resolve().parents[2] / "benchmarks"))
+from fire import Fire, burn
 
 pytestmark = pytest.mark.science
 
-KILLS, STEPS, EVERY_S = 24, 6000, 0.3
+STEPS, STEP_S, SHARDS = 4000, 0.01, 2
+# Steps that a replica may run ahead of shards that do not answer, at a push a step.
+_MOST_AHEAD = 20
 
 
 @pytest.fixture(scope="module")
 def ray() -> Iterator[ModuleType]:
-    """Its processes find the learners of `crews`."""
+    """Its processes find the learners of `crews` and `marking`."""
     with crews.engine() as connected:
         yield connected
 
 
-@pytest.mark.timeout(900)
-def test_dozens_of_kills_lose_what_is_counted_and_hang_nothing(ray: ModuleType, tmp_path: Path) -> None:
-    """Two shards, three replicas, a SIGKILL at random about every second: no step takes a minute; applied and lost are all."""
-    made = crews.fleet(ray, crews.crew(tmp_path, replicas=3, snapshot_every_s=EVERY_S), STEPS, step_s=0.01)
-    random, killed, longest = generator(0, "chaos"), {"replica": 0, "shard": 0}, 0.0
-    due, recovered = time.monotonic() + 1, []
-    for number in range(STEPS):
-        begun = time.monotonic()
-        made.step(number)
-        longest = max(longest, time.monotonic() - begun)
-        if time.monotonic() > due and sum(killed.values()) < KILLS:
-            what = "shard" if random.random() < 0.3 else "replica"
-            if _kill(ray, made, what, int(random.integers(6))):
-                killed[what] += 1
-                recovered.append(time.monotonic())
-            due = time.monotonic() + 0.5 + random.random()
-    state, told = made.state(), made.counted()
-    made.close()
-    assert longest < 60 and sum(killed.values()) >= KILLS // 2, (longest, killed)
-    assert killed["replica"] > 3 and killed["shard"] > 1
-    weights = state["weight"]
-    # Each once, more where a lost replica's leases were learned from twice, fewer where a shard's last moments are gone.
-    lost = _most_lost(killed["shard"], EVERY_S)
-    assert STEPS - lost <= float(weights.min()) and float(weights.max()) <= STEPS + told["minibatches_redone"], (told, killed)
-    print(
-        f"killed {killed}, weights {weights.min():.0f} to {weights.max():.0f} of {STEPS}, {told}, longest step {longest:.1f} s"
-    )
+class Burned:
+    """A run of marks under fire, and what became of it."""
+
+    def __init__(self, ray: ModuleType, folder: Path, whats: Sequence[str], **crew: Any) -> None:
+        random = generator(0, f"chaos {len(whats)} {sorted(set(whats))}")
+        made = marking.fleet(ray, crews.crew(folder, replicas=3, shards=SHARDS, **crew), STEPS, folder / "log", STEP_S)
+        self.fire = Fire(ray, made, [str(what) for what in random.permutation(list(whats))], random)
+        moments = sorted(random.integers(STEPS // 20, STEPS * 9 // 10, len(whats)).tolist())
+        self.longest_s = burn(made, self.fire, STEPS, moments)
+        self.marks, self.told = marking.Marks(ray, made, folder / "log"), made.counted()
+        made.close()
+        back = [kill.back_s for kill in self.fire.kills if kill.back_s is not None]
+        print(f"{dict(self.fire.killed)}, back in {max(back):.1f} s at most, longest step {self.longest_s:.1f} s: {self.told}")
+
+    def check(self, least: int) -> None:
+        """The run has ended (how soon things come back is for the benchmark `chaos` to say; a hang is the time-out's)."""
+        # As many kills as were wanted but for a few for which nobody was left at the end.
+        assert sum(self.fire.killed.values()) >= least
+        # On a busy machine one more may have been silent for too long.
+        assert self.told["replicas_lost"] >= self.fire.killed["replica"]
 
 
-def _most_lost(shards: int, every_s: float) -> float:
-    """Minibatches that shards can lose: three replicas' at 100 a second at most, between snapshots and in writing one."""
-    return shards * 3 * 100 * (every_s + 1.0) + 3 * 20
+@pytest.mark.timeout(600)
+def test_of_what_a_killed_replica_learned_all_is_there_but_what_it_had_not_sent(ray: ModuleType, tmp_path: Path) -> None:
+    """No shard dies: in every shard each life's minibatches are there from its first to its last but a few, without a gap."""
+    burned = Burned(ray, tmp_path, ["replica"] * 24)
+    burned.check(least=20)
+    burned.marks.check(burned.told["minibatches_redone"])
+    assert burned.told["lost"] == burned.told["repeated"] == 0
+    tails = [kept for shard in range(SHARDS) for kept in burned.marks.kept(shard) if not all(kept)]
+    assert len(tails) <= SHARDS * burned.told["replicas_lost"]
+    for kept in tails:
+        missing = kept.count(False)
+        assert missing <= _MOST_AHEAD and not any(kept[-missing:])
 
 
-def _kill(ray: ModuleType, made: crews.Fleet, what: str, which: int) -> bool:
-    try:
-        if what == "shard":
-            pid = ray.get(made.shards.actors[which % len(made.shards.actors)].counted.remote(), timeout=5)["pid"]
-        else:
-            pid = ray.get(made.members[which % len(made.members)].actor.pid.remote(), timeout=5)
-        os.kill(pid, signal.SIGKILL)
-    except (ray.exceptions.RayError, ProcessLookupError):
-        # It is still coming back from the last time.
-        return False
-    return True
+@pytest.mark.timeout(600)
+def test_what_killed_shards_have_lost_is_counted(ray: ModuleType, tmp_path: Path) -> None:
+    """Gaps in what a life left are pushes that were lost with a shard: no gap without a loss, no loss without a minibatch."""
+    burned = Burned(ray, tmp_path, ["replica"] * 16 + ["shard"] * 8)
+    burned.check(least=20)
+    burned.marks.check(burned.told["minibatches_redone"])
+    gaps = [_gaps(kept) for shard in range(SHARDS) for kept in burned.marks.kept(shard)]
+    # A kill within a few hundredths of a second of a snapshot loses nothing; eight such, once in 10^5 runs.
+    assert burned.told["lost"] > 0
+    assert sum(gaps) <= burned.told["lost"] <= (burned.marks.learned - burned.marks.applied).sum()
+
+
+def _gaps(kept: Sequence[bool]) -> int:
+    """How often minibatches are not there, though a later one of the same life is."""
+    return [there for there, _ in groupby(kept)][:-1].count(False)
+
+
+@pytest.mark.timeout(600)
+def test_rounds_go_on_whoever_is_killed(ray: ModuleType, tmp_path: Path) -> None:
+    """Everybody waits for everybody, so a kill that is not noticed would hang them all."""
+    burned = Burned(ray, tmp_path, ["replica"] * 6 + ["shard"] * 4, pace=Pace(rounds=True), patience_s=20.0)
+    burned.check(least=6)
+    marks = burned.marks
+    # Each round's marks are divided by how many took part.
+    assert (marks.learned >= 1).all() and (marks.applied <= marks.learned + 1e-6).all()

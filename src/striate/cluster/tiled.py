@@ -228,8 +228,19 @@ class TiledLearner:
 
     def step(self, batch: Tensor) -> dict[str, Tensor]:
         """One update from preprocessed pictures (batch, pixels), all of them on every process; metrics are of the whole."""
+        elsewhere = self.net.wire.profile.rest("products")
+        gradients, sums = self.gradients(batch)
+        rates = self.schedule(self.step_number)
+        for one, pieces in gradients:
+            self._update(one, pieces, rates)
+        metrics = self.metrics(sums)
+        self.step_number += 1
+        elsewhere()
+        return metrics
+
+    def gradients(self, batch: Tensor) -> tuple[list[tuple[Held, list[Tensor]]], Tensor]:
+        """Of what learns now this process's gradients by piece, and its share of the objective and of its terms."""
         level, net, settings = self.level, self.net, self.settings
-        elsewhere = net.wire.profile.rest("products")
         x, picture = net.seen(batch, self.dtype)
         held: list[tuple[Held, list[Tensor]]] = []
         total, parts = torch.zeros((), device=x.device), []
@@ -250,18 +261,15 @@ class TiledLearner:
             x = (out if settings.together == "joint" else out.detach()).to(self.dtype)
         # All of it, not only what own filters need: others wait for errors of what is owned here.
         total.backward()
-        rates = self.schedule(self.step_number)
-        for one, operands in held:
-            self._update(one, [part.grad for part in operands if part.grad is not None], rates)
-        self.step_number += 1
-        metrics = self._metrics(total, parts, level)
-        elsewhere()
-        return metrics
+        found = [(one, [part.grad for part in operands if part.grad is not None]) for one, operands in held]
+        return found, torch.stack([total.detach(), *parts])
 
-    def _metrics(self, total: Tensor, parts: list[Tensor], level: int | None) -> dict[str, Tensor]:
-        sums = self.net.wire.total(torch.stack([total.detach(), *parts]).double())
-        metrics = {"loss": sums[0]}
-        for at, (wrong, active, energy) in enumerate(sums[1:].view(-1, 3).unbind()):
+    def metrics(self, sums: Tensor) -> dict[str, Tensor]:
+        """Of the whole network, from every process's share; asked for by all at the same time."""
+        level = self.level
+        whole = self.net.wire.total(sums.double())
+        metrics = {"loss": whole[0]}
+        for at, (wrong, active, energy) in enumerate(whole[1:].view(-1, 3).unbind()):
             number = at if level is None else level
             pooled = self.net.stages[number].tiles.sides.pooled
             metrics[f"error{number + 1}"] = wrong / energy
@@ -272,19 +280,23 @@ class TiledLearner:
     def _update(self, one: Held, gradients: list[Tensor], rates: Rates) -> None:
         with self.net.wire.profile.part("updates"):
             if one.shared:
-                whole = torch.zeros_like(one.tensor)
-                if gradients:
-                    rows, columns = one.banks()
-                    own = one.tensor.new_empty(len(rows), len(columns), *one.tensor.shape[2:])
-                    one.stage.gradient(gradients[0], own)
-                    whole[rows[:, None], columns] = own
-                self.net.wire.sum_everywhere(whole)
                 filters_of = (lambda row: row.view(-1, one.at.tiles.sides.fan_in)) if one.encodes else None
-                update_filters(one.tensor, one.memory, whole, self.settings, rates, filters_of)
+                update_filters(one.tensor, one.memory, self.summed(one, gradients), self.settings, rates, filters_of)
                 return
             for piece, gradient in zip(one.at.pieces, gradients):
                 tensors = piece.of(one.tensor), piece.of(one.memory), gradient.to(one.tensor.dtype)
                 update_filters(*tensors, self.settings, rates, one.stage.rows if one.encodes else None)
+
+    @torch.no_grad()
+    def summed(self, one: Held, gradients: list[Tensor]) -> Tensor:
+        """The gradient of filters that places share, over all processes, who ask at the same time."""
+        whole = torch.zeros_like(one.tensor)
+        if gradients:
+            rows, columns = one.banks()
+            own = one.tensor.new_empty(len(rows), len(columns), *one.tensor.shape[2:])
+            one.stage.gradient(gradients[0], own)
+            whole[rows[:, None], columns] = own
+        return self.net.wire.sum_everywhere(whole)
 
     def diagnose(self) -> dict[str, float]:
         """Root mean square of each stage's encoding weights; all processes must ask at the same time."""

@@ -70,15 +70,16 @@ class Flat:
     def _tensors(self) -> list[Tensor]:
         return [one.tensor for one in self.parameters]
 
-    def cuts(self, count: int) -> list[slice]:
-        """As many nearly equal parts.
+    def cuts(self, count: int, start: int = 0, stop: int | None = None) -> list[slice]:
+        """As many nearly equal parts; of all, or of a stretch that cuts no filter.
 
         Raises:
             BadInput: more than there are parameters.
         """
-        if not 1 <= count <= self.size:
+        size = (self.size if stop is None else stop) - start
+        if not 1 <= count <= size:
             raise BadInput(f"cluster.exchange.shards must be from 1 to the model's {self.size:,} parameters, found {count}")
-        ends = [self._whole(round(self.size * number / count)) for number in range(count + 1)]
+        ends = [self._whole(start + round(size * number / count)) for number in range(count + 1)]
         return [slice(start, stop) for start, stop in pairwise(ends) if stop > start]
 
     def _whole(self, at: int) -> int:

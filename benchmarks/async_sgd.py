@@ -108,7 +108,7 @@ class Bare:
 def _transport(ray: ModuleType, folder: Path, size: int, rounds: int) -> list[dict[str, object]]:
     """Pull: from the shard's values into the replica's. Push: from the replica's into the shard's hands, not applied."""
     fleet = _fleet(ray, folder / "transport", Whole(size), replicas=0, rule="sgd")
-    door, bare = RayDoor(fleet._shards[0]), ray.remote(Bare).options(num_cpus=0).remote(size)
+    door, bare = RayDoor(fleet.shards.actors[0]), ray.remote(Bare).options(num_cpus=0).remote(size)
     update, own, received = np.ones(size, np.float32), torch.empty(size), torch.empty(size)
     sequence = iter(range(1, 10**6))
 
@@ -278,15 +278,15 @@ def _recovery(ray: ModuleType, folder: Path) -> list[dict[str, object]]:
     fleet = _fleet(ray, folder / "killed", learner(), 2, rows=held)
     for step in range(40):
         fleet.step(step)
-    pid, begun = ray.get(fleet._members[1].actor.pid.remote()), time.monotonic()
+    pid, begun = ray.get(fleet.members[1].actor.pid.remote()), time.monotonic()
     os.kill(pid, signal.SIGKILL)
-    while fleet.lost == 0 or fleet._members[1].fresh:
+    while fleet.members.lost == 0 or fleet.members[1].fresh:
         fleet.step(0)
     replaced = time.monotonic() - begun
     before = fleet.counted()
-    pid, begun = ray.get(fleet._shards[0].counted.remote())["pid"], time.monotonic()
+    pid, begun = ray.get(fleet.shards.actors[0].counted.remote())["pid"], time.monotonic()
     os.kill(pid, signal.SIGKILL)
-    RayDoor(fleet._shards[0]).pull(None).get()
+    RayDoor(fleet.shards.actors[0]).pull(None).get()
     back = time.monotonic() - begun
     for step in range(60):
         fleet.step(step)

@@ -58,11 +58,11 @@ def test_every_minibatch_counts_once(ray: ModuleType, tmp_path: Path) -> None:
     # And nothing else travelled.
     assert told["pushed_bytes"] == told["pushes"] * 8 * LARGE and told["pulled_bytes"] <= told["pulls"] * 8 * LARGE
     # A version is put into shared memory once, for all who ask.
-    first, second = (ray.get(made._shards[0].pull.remote(None)) for _ in range(2))
+    first, second = (ray.get(made.shards.actors[0].pull.remote(None)) for _ in range(2))
     assert first.reference == second.reference
-    version, values = RayDoor(made._shards[0]).pull(None).get()
+    version, values = RayDoor(made.shards.actors[0]).pull(None).get()
     assert values is not None and np.array_equal(values, np.full(LARGE, 60, np.float32))
-    assert RayDoor(made._shards[0]).pull(version).get() == (version, None)
+    assert RayDoor(made.shards.actors[0]).pull(version).get() == (version, None)
     made.close()
 
 
@@ -84,10 +84,10 @@ def test_one_bad_day(ray: ModuleType, tmp_path: Path) -> None:
     mishaps = {"mishaps": {5: "nan", 12: "nan", 60: "kill"}, "folder": str(tmp_path)}
     made = crews.fleet(ray, crews.crew(tmp_path, shards=1, warm_start_steps=20), 200, said=said, step_s=0.002, **mishaps)
     seen = [made.step(number) for number in range(20)]
-    assert made._members[1].exchanged == {}
+    assert made.members[1].exchanged == {}
     seen += [made.step(number) for number in range(180)]
     weight, told = float(made.state()["weight"][0]), made.counted()
-    assert made._members[1].exchanged["pushes"] > 0
+    assert made.members[1].exchanged["pushes"] > 0
     assert [one for one in seen if not one] == [{}, {}] and all(float(one["loss"]) == 1 for one in seen if one)
     assert told["refused"] == 2 and told["replicas_lost"] == 1 and told["minibatches_redone"] >= 1
     # Minibatches that shared a push with a poisoned one go with it.
@@ -113,12 +113,12 @@ def test_a_killed_shard_comes_back_and_what_it_lost_is_counted(ray: ModuleType, 
 
     def kill(number: int) -> None:
         if number == 150:
-            killed.append(ray.get(made._shards[0].counted.remote())["pid"])
+            killed.append(ray.get(made.shards.actors[0].counted.remote())["pid"])
             os.kill(killed[0], signal.SIGKILL)
 
     state = crews.run(made, 300, kill)
     told = made.counted()
-    assert ray.get(made._shards[0].counted.remote())["pid"] != killed[0]
+    assert ray.get(made.shards.actors[0].counted.remote())["pid"] != killed[0]
     missing = 300 - float(state["weight"][0])
     # A push that was lost holds at least one minibatch, and at most what a replica may gather.
     assert told["lost"] <= missing <= 20 * told["lost"] and told["refused"] == 0

@@ -66,9 +66,9 @@ def _most_lost(shards: int, every_s: float) -> float:
 def _kill(ray: ModuleType, made: crews.Fleet, what: str, which: int) -> bool:
     try:
         if what == "shard":
-            pid = ray.get(made._shards[which % len(made._shards)].counted.remote(), timeout=5)["pid"]
+            pid = ray.get(made.shards.actors[which % len(made.shards.actors)].counted.remote(), timeout=5)["pid"]
         else:
-            pid = ray.get(made._members[which % len(made._members)].actor.pid.remote(), timeout=5)
+            pid = ray.get(made.members[which % len(made.members)].actor.pid.remote(), timeout=5)
         os.kill(pid, signal.SIGKILL)
     except (ray.exceptions.RayError, ProcessLookupError):
         # It is still coming back from the last time.

@@ -136,7 +136,7 @@ def crewed(experiment: Experiment, run: Run, screen: Screen, asked: Asked | None
         )
         try:
             subject = replace(experiment.subject, learner=fleet, filters=lambda: _fresh_filters(fleet, experiment))
-            run.describe(cluster={"replicas": asked.replicas, "shards": len(fleet.cuts), "rule": crew.rule})
+            run.describe(cluster={"replicas": asked.replicas, "shards": len(fleet.shards.cuts), "rule": crew.rule})
             yield replace(experiment, subject=subject, batches=Slots(experiment.batches.steps_per_epoch))
         finally:
             with suppress(Exception):

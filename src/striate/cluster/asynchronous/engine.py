@@ -75,5 +75,5 @@ def _ray() -> ModuleType:
     try:
         import ray
     except ImportError:
-        raise BadInput("replicas run on Ray, which is not installed: pip install 'striate[ray]'") from None
+        raise BadInput("this runs on Ray, which is not installed: pip install 'striate[ray]'") from None
     return ray

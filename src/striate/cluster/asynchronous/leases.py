@@ -1,0 +1,77 @@
+"""Which minibatches are handed out, and which come back: arithmetic of numbers, whoever holds them.
+
+Minibatches are numbered over the whole run. Each is handed out once, and again if whoever had it is lost.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Sequence
+
+# A lease takes about so long, so that talk with the driver costs nothing and little is done twice after a loss.
+_LEASE_S, _LONGEST = 0.4, 256
+# So many leases lie ready for a replica, that it never waits for the driver.
+READY = 2
+
+
+class Leases:
+    """Minibatches from one number to another.
+
+    Args:
+        first: the number to begin with.
+        total: of the run.
+        warm_start: so many are one replica's alone.
+
+    Attributes:
+        finished: minibatches that were learned from.
+        redone: handed out again.
+    """
+
+    def __init__(self, first: int, total: int, warm_start: int) -> None:
+        self._next, self._total, self._warm_start = first, total, warm_start
+        self._again: list[int] = []
+        self.finished, self.redone = first, 0
+
+    @property
+    def first(self) -> int:
+        """The one to be handed out next, or the run's last."""
+        return min(self._next, self._total - 1)
+
+    @property
+    def all_out(self) -> bool:
+        """Whether nothing is left to hand out."""
+        return self._next >= self._total and not self._again
+
+    @property
+    def following(self) -> int | None:
+        """What will be handed out after what is out now, if that is known."""
+        return self._next if self._next < self._total and not self._again else None
+
+    @property
+    def warming(self) -> bool:
+        """Whether one replica learns alone."""
+        return self.finished < self._warm_start
+
+    def length(self, step_s: float | None, members: int) -> int:
+        """How many a replica is to have at once, if one takes it so long (None: that is not known yet)."""
+        if step_s is None:
+            return 1
+        left = (self._total - self._next) // (2 * READY * members)
+        length = min(int(_LEASE_S / max(step_s, 1e-6)), _LONGEST, max(left, 1))
+        if self.warming:
+            length = min(length, self._warm_start - self.finished)
+        return max(1, length)
+
+    def take(self, count: int) -> list[int]:
+        """The next ones: first those that a lost replica had."""
+        found = [heapq.heappop(self._again) for _ in range(min(count, len(self._again)))]
+        if not found:
+            found = list(range(self._next, min(self._next + count, self._total)))
+            self._next += len(found)
+        return found
+
+    def give_back(self, slots: Sequence[int]) -> None:
+        """Whoever had them is lost."""
+        for slot in slots:
+            heapq.heappush(self._again, slot)
+        self.redone += len(slots)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from dataclasses import dataclass, field, replace
+from types import ModuleType
 from typing import Any, Literal
 
 import numpy as np
@@ -127,10 +128,7 @@ def simulate(job: Job, seconds: float, seed: int = 0, settle_s: float = 0.0) -> 
     Raises:
         BadInput: simpy is not installed.
     """
-    try:
-        import simpy
-    except ImportError:
-        raise BadInput("simulating clusters needs an extra: pip install 'striate[ray]'") from None
+    simpy = engine()
     found = Simulated(seconds=seconds, batch=job.batch)
     environment = simpy.Environment()
     if job.mode == "downpour":
@@ -162,8 +160,7 @@ class _Downpour:
     """Replicas and shards that wait for nobody."""
 
     def __init__(self, environment: Any, job: Job, found: Simulated, seed: int) -> None:
-        import simpy
-
+        simpy = engine()
         self.environment, self.job, self.found = environment, job, found
         self.shards = [_Shard(simpy.Resource(environment, 1)) for _ in range(min(job.shards, _MOST_SHARDS))]
         self.random = [generator(seed, "replica", number) for number in range(job.replicas)]
@@ -302,10 +299,28 @@ def _first_of_all(job: Job, failing: np.random.Generator, now: float) -> float:
 
 
 def _length(job: Job, random: np.random.Generator) -> float:
-    """Of one step; its mean is `step_s` whatever the jitter."""
-    if not job.jitter:
-        return job.step_s
-    return float(job.step_s * np.exp(job.jitter * random.standard_normal() - job.jitter**2 / 2))
+    return step_length(job.step_s, job.jitter, random)
+
+
+def step_length(mean_s: float, jitter: float, random: np.random.Generator) -> float:
+    """Of one step; its mean is the same whatever the jitter."""
+    if not jitter:
+        return mean_s
+    return float(mean_s * np.exp(jitter * random.standard_normal() - jitter**2 / 2))
+
+
+def engine() -> ModuleType:
+    """The library of events.
+
+    Raises:
+        BadInput: it is not installed.
+    """
+    try:
+        import simpy
+    except ImportError:
+        raise BadInput("simulating clusters needs an extra: pip install 'striate[ray]'") from None
+    module: ModuleType = simpy
+    return module
 
 
 def better_interval(job: Job, share: float = 0.1) -> int:

@@ -26,6 +26,8 @@ from striate.images.jpeg import plain_header
 # MPO needs no name of its own: its first picture is a JPEG.
 _FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF", "PPM", "AVIF", "JPEG2000", "TGA", "ICO", "PCX", "DIB")
 _ORIENTATION_TAG = 274
+# How the reason begins where the file system is to blame.
+UNREADABLE = "unreadable"
 # How EXIF orientations 2 to 8 are undone.
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -126,7 +128,7 @@ def read_file(path: Path) -> bytes:
         finally:
             os.close(file)
     except OSError as error:
-        raise Rejected(f"unreadable: {error.strerror or error}") from None
+        raise Rejected(f"{UNREADABLE}: {error.strerror or error}") from None
 
 
 def _from_encoded(data: bytes, target: Target) -> tuple[np.ndarray, tuple[int, int]]:

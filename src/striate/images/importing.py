@@ -16,11 +16,13 @@ from pathlib import Path
 from typing import Literal
 
 from striate.errors import BadInput
+from striate.images.afar import decoded_afar
 from striate.images.decode import Target
 from striate.images.items import UNLABELLED, Item, Rejected, Source
 from striate.images.pool import Decoded, decoded_chunks
 from striate.images.sources import SourceOptions, open_source
 from striate.images.sources.devkit import DevkitSource
+from striate.images.work import Each
 from striate.images.writer import Counts, StoreWriter
 
 # Big enough that handing work over costs little beside decoding it, small enough that memory stays bounded.
@@ -71,6 +73,7 @@ def import_images(
     devkit: str | Path | None = None,
     commit_every: int = _COMMIT_ROWS,
     progress: Progress | None = None,
+    each: Each | None = None,
 ) -> ImportCounts:
     """Bring pictures into a store, making it if there is none.
 
@@ -94,6 +97,7 @@ def import_images(
         commit_every: pictures after which everything so far is made to survive a kill; it happens every 5 seconds, and
             every 128 MiB of pixels, besides.
         progress: called with the number of pictures done since the last call.
+        each: has chunks decoded elsewhere, instead of `workers`; the store is the same. What needs no decoding stays here.
 
     Raises:
         BadInput: no such source, an empty one, or a store of another shape or version.
@@ -119,8 +123,8 @@ def import_images(
         items = _unrepeated(itertools.islice(opened, skip, None if limit is None else skip + limit))
         if opened.natural_shape == target.shape and treat is None:
             # Nothing to decode: handing arrays to other processes costs more than it saves.
-            workers = 1
-        decoded = _decode(items, writer, name, target, workers, progress or (lambda done: None))
+            workers, each = 1, None
+        decoded = _decode(items, writer, name, target, workers, progress or (lambda done: None), each)
         _write(decoded, opened.class_names, writer, name, commit_every)
         writer.finish()
         counts = writer.counts(name)
@@ -156,7 +160,13 @@ Work = Iterator[tuple[list[Item], Decoded]]
 
 
 def _decode(
-    items: Iterator[Item], writer: StoreWriter, name: str, target: Target, workers: int | None, progress: Progress
+    items: Iterator[Item],
+    writer: StoreWriter,
+    name: str,
+    target: Target,
+    workers: int | None,
+    progress: Progress,
+    each: Each | None,
 ) -> Work:
     """Chunks of what the store has not seen yet, decoded."""
 
@@ -167,8 +177,13 @@ def _decode(
             else:
                 yield item
 
-    chunks, processes = _split_work(_chunks(fresh(), target), workers)
-    for chunk, decoded in decoded_chunks(chunks, target, processes):
+    chunks = _chunks(fresh(), target)
+    if each is not None:
+        done = decoded_afar(chunks, target, each)
+    else:
+        few, processes = _split_work(chunks, workers)
+        done = decoded_chunks(few, target, processes)
+    for chunk, decoded in done:
         yield chunk, decoded
         progress(len(chunk))
 

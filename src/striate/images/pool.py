@@ -146,21 +146,21 @@ class _Crew:
         while self.waiting:
             chunk, future = self.waiting.popleft()
             lost = future.cancelled() or future.exception() is not None
-            yield chunk, _carefully([item.data for item in chunk], self._target) if lost else future.result()
+            yield chunk, decode_carefully([item.data for item in chunk], self._target) if lost else future.result()
         self._pool = _start(self._processes)
 
     def dismiss(self) -> None:
         self._pool.shutdown(cancel_futures=True)
 
 
-def _carefully(data: list[Data], target: Target) -> Decoded:
+def decode_carefully(data: list[Data], target: Target) -> Decoded:
     """Decode a chunk that was lost with its worker: once more, then one by one until the culprit is found."""
     try:
         return _alone(data, target)
     except BrokenProcessPool:
         if len(data) > 1:
             half = len(data) // 2
-            first, second = _carefully(data[:half], target), _carefully(data[half:], target)
+            first, second = decode_carefully(data[:half], target), decode_carefully(data[half:], target)
             encoded = None if first.encoded is None or second.encoded is None else first.encoded + second.encoded
             pixels = np.concatenate([first.pixels, second.pixels])
             return Decoded(pixels, first.notes + second.notes, first.sizes + second.sizes, encoded)

@@ -102,6 +102,12 @@ class ImageStore:
     def __len__(self) -> int:
         return len(self.labels)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Another process opens it where it lies."""
+        from striate.images.reopening import reopened
+
+        return reopened, (str(self.path.resolve()), self.digest)
+
     @property
     def table(self) -> pa.Table:
         """A row a picture: key, source, term, label, sha256, state, width and height of its file. Read anew on each call."""

@@ -7,6 +7,7 @@ import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from striate.app.pooled import add_address_argument, pooled
 from striate.errors import Interrupted, StriateError
 
 if TYPE_CHECKING:
@@ -34,7 +35,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=int,
         help="shift, scale, blur and encode all pictures alike (--mode grey): docs/sparse.md",
     )
-    parser.add_argument("--workers", type=int, help="processes that decode (default: one a core)")
+    parser.add_argument(
+        "--workers", type=int, help="processes that decode (default: one a core, of the cluster with --address)"
+    )
+    add_address_argument(parser)
     parser.add_argument("--every", type=int, default=1, help="videos: one frame in this many; 0: the middle frame of each file")
     parser.add_argument(
         "--tiny-order", choices=["columns", "rows"], default="columns", help="tiny_images.bin: order of a plane"
@@ -63,7 +67,8 @@ def run(args: argparse.Namespace, screen: Screen) -> dict[str, Any]:
     from striate.images.store import read_rows
 
     try:
-        with screen.progress("importing", None, "pictures") as task:
+        elsewhere = args.workers if args.address else None
+        with pooled(args.address, elsewhere) as each, screen.progress("importing", None, "pictures") as task:
             counts = import_images(
                 args.source,
                 args.store,
@@ -81,6 +86,7 @@ def run(args: argparse.Namespace, screen: Screen) -> dict[str, Any]:
                 skip=args.skip,
                 devkit=args.devkit,
                 progress=task.advance,
+                each=each,
             )
     except KeyboardInterrupt:
         raise Interrupted("import stopped; what was committed is safe: run the same command again to go on") from None

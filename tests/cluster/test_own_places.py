@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import numpy as np
@@ -129,7 +130,7 @@ def test_no_shard_holds_two_processes_filters() -> None:
         assert sum(len(own) for own in cuts) == count
         for own, start, stop in zip(cuts, ends, ends[1:]):
             assert own[0].start == start and own[-1].stop == stop
-            assert all(one.stop == other.start for one, other in zip(own, own[1:]))
+            assert all(one.stop == other.start for one, other in itertools.pairwise(own))
         for cut in (cut for own in cuts for cut in own):
             assert all((rows.stop - rows.start) % rows.width == 0 for rows in flat.rows(cut))
     with pytest.raises(BadInput, match="shards must be at least 6, found 5"):

@@ -22,6 +22,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from striate.app.build import Experiment, Resumed, build
+from striate.app.gangs import check_gang, described, num_shards, sections_of
 from striate.app.load import load_model
 from striate.app.recipe import ExchangeGroup, SparseGroup, check_recipe
 from striate.app.screen import Screen
@@ -30,16 +31,18 @@ from striate.cluster.asynchronous.actors import Job, Workbench
 from striate.cluster.asynchronous.engine import ray_cluster
 from striate.cluster.asynchronous.fleet import Crew, Fleet, Slots
 from striate.cluster.compress import Packer
+from striate.cluster.own_places import OwnPlaces
+from striate.cluster.parallel import Share
 from striate.cluster.replica import Pace
 from striate.cluster.rules import RULES
 from striate.cluster.shards import as_tensor
+from striate.cluster.tiled import TiledLearner
 from striate.errors import BadInput
 from striate.preprocess import Preprocessor
 from striate.train import MemoryRows, Rates, Run
 from striate.train.checkpoint import read_json
 from striate.train.exchanged import GivesGradients
 
-_PARAMETERS_A_SHARD = 64_000_000
 _SENT = ("preprocessor.json", "preprocessor.safetensors", "encoder.safetensors")
 # Steps from push to push where replicas train by themselves; DiLoCo's authors take 500, on models of months.
 _APART = 50
@@ -53,10 +56,17 @@ class Asked:
     Attributes:
         replicas: how many.
         address: of a Ray cluster; None: this machine.
+        processes: of each replica.
     """
 
     replicas: int
     address: str | None = None
+    processes: int = 1
+
+    @property
+    def count(self) -> int:
+        """Of all processes that learn."""
+        return self.replicas * self.processes
 
 
 @dataclass(frozen=True)
@@ -78,8 +88,8 @@ class Ticket:
     threads: int
 
 
-def bring(ticket: Ticket, rows: np.ndarray | None) -> Workbench:
-    """In a replica's process: the experiment as the driver has it, in the state it was in.
+def bring(ticket: Ticket, rows: np.ndarray | None, share: Share | None = None) -> Workbench:
+    """In a replica's process: the experiment as the driver has it, in the state it was in; or one process's places of it.
 
     Raises:
         BadInput: the pictures are not to be found there.
@@ -96,9 +106,12 @@ def bring(ticket: Ticket, rows: np.ndarray | None) -> Workbench:
     finally:
         shutil.rmtree(folder)
     prepared = None if rows is None else MemoryRows(as_tensor(rows))
-    experiment = build(recipe, lambda line: None, resumed, rows=prepared)
+    experiment = build(recipe, lambda line: None, resumed, share, rows=prepared)
     learner = experiment.subject.learner
     learner.load_state({name: torch.from_numpy(array.copy()) for name, array in ticket.state.items()})
+    if share is not None:
+        assert isinstance(learner, TiledLearner)
+        return Workbench(OwnPlaces(learner), experiment.batches.at)
     return Workbench(learner, experiment.batches.at)
 
 
@@ -114,7 +127,7 @@ def crewed(experiment: Experiment, run: Run, screen: Screen, asked: Asked | None
         return
     check_crew(experiment, asked)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    with ray_cluster(asked.address, max(cores, asked.replicas)) as ray:
+    with ray_cluster(asked.address, max(cores, asked.count)) as ray:
         processors = int(ray.cluster_resources().get("CPU", 1))
         crew = _crew(experiment, run, asked, processors, float(ray.cluster_resources().get("GPU", 0)))
         if crew.rule == "momentum" and not crew.job.pace.rounds and asked.replicas > 1:
@@ -133,10 +146,18 @@ def crewed(experiment: Experiment, run: Run, screen: Screen, asked: Asked | None
             experiment.loop.total_steps,
             experiment.recipe.train.batch_size,
             screen.say,
+            sections_of(experiment, asked.processes),
         )
         try:
             subject = replace(experiment.subject, learner=fleet, filters=lambda: _fresh_filters(fleet, experiment))
-            run.describe(cluster={"replicas": asked.replicas, "shards": len(fleet.shards.cuts), "rule": crew.rule})
+            run.describe(
+                cluster={
+                    "replicas": asked.replicas,
+                    "shards": len(fleet.shards.cuts),
+                    "rule": crew.rule,
+                    **described(experiment, asked.processes),
+                }
+            )
             yield replace(experiment, subject=subject, batches=Slots(experiment.batches.steps_per_epoch))
         finally:
             with suppress(Exception):
@@ -196,6 +217,7 @@ def check_crew(experiment: Experiment, asked: Asked | None) -> None:
     exchange = recipe.cluster.exchange
     if exchange.momentum is not None and exchange.rate is None and exchange.mode != "diloco":
         raise BadInput("cluster.exchange.momentum goes with a rate of its own: give cluster.exchange.rate, too")
+    check_gang(experiment, asked.processes)
 
 
 def _crew(experiment: Experiment, run: Run, asked: Asked, processors: int, gpus: float) -> Crew:
@@ -206,15 +228,14 @@ def _crew(experiment: Experiment, run: Run, asked: Asked, processors: int, gpus:
     apart = exchange.mode in ("local", "diloco")
     push_every = exchange.push_every or (_APART if apart else 1)
     given = os.environ.get("OMP_NUM_THREADS")
-    threads = int(given) if given else max(1, processors // asked.replicas)
-    size = sum(one.tensor.numel() for one in learner.exchanged()) if hasattr(learner, "exchanged") else 1
+    threads = int(given) if given else max(1, processors // asked.count)
     folder = (exchange.snapshots or run.path / "shards").resolve() / f"{time.time_ns():x}"
     if exchange.snapshots is None:
         # Of a driver that was killed; checkpoints have what is needed of it.
         shutil.rmtree(run.path / "shards", ignore_errors=True)
     return Crew(
         replicas=asked.replicas,
-        shards=exchange.shards or -(-size // _PARAMETERS_A_SHARD),
+        shards=num_shards(experiment, asked.processes),
         rule=rule,
         job=Job(
             Pace(
@@ -232,7 +253,8 @@ def _crew(experiment: Experiment, run: Run, asked: Asked, processors: int, gpus:
         folder=folder,
         snapshot_every_s=exchange.snapshot_every_s,
         patience_s=exchange.patience_s,
-        gpus=min(1.0, gpus / asked.replicas) if experiment.device.type == "cuda" else 0.0,
+        gpus=min(1.0, gpus / asked.count) if experiment.device.type == "cuda" else 0.0,
+        processes=asked.processes,
     )
 
 

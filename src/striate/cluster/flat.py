@@ -63,6 +63,12 @@ class Flat:
         for one, (start, stop), tensor in zip(self.parameters, self._spans, tensors or self._tensors(), strict=True):
             one.write(values[start:stop], tensor)
 
+    def reordered(self, values: Tensor, other: Flat) -> Tensor:
+        """A vector that lies as this one does, as another of the same parameters would have it."""
+        kept = {id(one.tensor): torch.zeros_like(one.tensor) for one in self.parameters}
+        self.scatter(values, [kept[id(one.tensor)] for one in self.parameters])
+        return other.gather(other.new(), [kept[id(one.tensor)] for one in other.parameters])
+
     def new(self) -> Tensor:
         """A flat vector of zeros."""
         return torch.zeros(self.size)

@@ -47,8 +47,12 @@ class OwnPlaces:
 
     @property
     def received(self) -> int:
-        """Bytes that came from the other processes of the gang."""
+        """Bytes that came from the other processes of the gang since `tare`."""
         return self._wire.received
+
+    def tare(self) -> None:
+        """Count from here."""
+        self._wire.received = 0
 
     def step(self, batch: Tensor) -> dict[str, Tensor]:
         """One update of own filters, in step with the others."""

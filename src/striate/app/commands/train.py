@@ -36,7 +36,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def add_shared_arguments(parser: argparse.ArgumentParser) -> None:
     """Those of every verb that trains: how many processes, and where their time goes."""
-    parser.add_argument("--processes", type=count, default=1, metavar="K", help="processes of this machine that share the work")
+    parser.add_argument(
+        "--processes", type=count, default=1, metavar="K", help="processes that share the work; with --replicas, of each"
+    )
     parser.add_argument("--replicas", type=count, metavar="K", help="train K copies that exchange what they learn (Ray)")
     parser.add_argument(
         "--address", metavar="HOST:PORT", help="of the Ray cluster that replicas run on (default: this machine)"
@@ -51,13 +53,11 @@ def replicas_asked(args: argparse.Namespace) -> Asked | None:
         if args.address is not None:
             raise BadInput("--address is of a Ray cluster for replicas: give --replicas K, too")
         return None
-    if args.processes > 1:
-        raise BadInput("--replicas and --processes are two ways to share the work: give one of them")
     if args.profile:
         raise BadInput("--profile is for --processes: metrics.jsonl and run.json tell where the time of replicas goes")
     from striate.app.replicas import Asked
 
-    return Asked(args.replicas, args.address)
+    return Asked(args.replicas, args.address, args.processes)
 
 
 def count(text: str) -> int:

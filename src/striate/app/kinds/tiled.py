@@ -47,7 +47,7 @@ def build_tiled(
     recipe, group, share = prepared.recipe, prepared.recipe.model, prepared.share
     assert isinstance(group, SparseGroup)
     wire = Wire(share.rank, share.count, Profile(prepared.device, exact=prepared.profile))
-    grid = _grid(recipe.cluster.grid, share.count, spec)
+    grid = chosen_grid(recipe.cluster.grid, share.count, spec)
     net = TiledNet(spec, grid, wire, group.tied_decoder, group.pool_floor)
     if resumed is not None:
         net.load(resumed.state)
@@ -105,7 +105,12 @@ def _begin(net: TiledNet, prepared: Prepared, pictures: int) -> None:
         net.start_from(rows, draws)
 
 
-def _grid(wanted: tuple[int, int] | None, count: int, spec: NetSpec) -> Grid:
+def chosen_grid(wanted: tuple[int, int] | None, count: int, spec: NetSpec) -> Grid:
+    """The recipe's grid of processes, or the one whose cuts are shortest.
+
+    Raises:
+        BadInput: the recipe's has another number of processes.
+    """
     grid = Grid(*wanted) if wanted else grid_of(count, *spec.input[1:])
     if grid.count != count:
         raise BadInput(f"cluster.grid is {grid.rows} x {grid.columns}, but {count} processes were started")

@@ -23,7 +23,8 @@ class Crew:
         folder: for the shards' snapshots.
         snapshot_every_s: seconds between them: as much is lost with a shard.
         patience_s: how long a replica may be silent before it is replaced.
-        gpus: share of one that a replica takes.
+        gpus: share of one that a process of a replica takes.
+        processes: of each replica.
     """
 
     replicas: int
@@ -36,6 +37,7 @@ class Crew:
     snapshot_every_s: float
     patience_s: float
     gpus: float = 0.0
+    processes: int = 1
 
 
 class Slots:

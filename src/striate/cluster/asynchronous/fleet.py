@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from striate.cluster.asynchronous.actors import ReplicaActor, Workbench
+from striate.cluster.asynchronous.actors import Workbench
 from striate.cluster.asynchronous.causes import cause
 from striate.cluster.asynchronous.crew import Crew as Crew
 from striate.cluster.asynchronous.crew import Slots as Slots
@@ -26,10 +26,11 @@ from striate.cluster.asynchronous.holders import Holders
 from striate.cluster.asynchronous.leases import Leases
 from striate.cluster.asynchronous.members import Members
 from striate.cluster.asynchronous.plan import Plan
+from striate.cluster.asynchronous.starting import Starter
 from striate.cluster.flat import Flat
 from striate.cluster.rules import RULES
 from striate.errors import BadInput, Diverged, StriateError
-from striate.train.exchanged import Shareable
+from striate.train.exchanged import Exchanged, Shareable
 
 # Looking at the parameters may take such a share of the time.
 _LOOKING = 0.05
@@ -48,6 +49,7 @@ class Fleet:
         total_steps: of the run.
         batch_size: pictures in a minibatch.
         say: told of losses.
+        sections: of what the learner exchanges what each process of a replica holds; None: one process holds all.
     """
 
     finished = False
@@ -57,17 +59,21 @@ class Fleet:
         whole: Any,
         crew: Crew,
         ray: ModuleType,
-        bring: Callable[[Any, Any], Workbench],
+        bring: Callable[..., Workbench],
         brought: Callable[[Mapping[str, Tensor]], Any],
         rows: Any,
         total_steps: int,
         batch_size: int,
         say: Callable[[str], None],
+        sections: Sequence[Sequence[Exchanged]] | None = None,
     ) -> None:
-        self.whole, self.crew, self._ray, self._bring, self._brought, self._rows = whole, crew, ray, bring, brought, rows
+        self.whole, self.crew, self._ray, self._brought = whole, crew, ray, brought
         self._total, self._batch_size, self._say = total_steps, batch_size, say
-        self.flat = Flat(_shareable(whole).exchanged())
-        self.shards = Holders(ray, crew, whole, self.flat)
+        sections = sections or [_shareable(whole).exchanged()]
+        self.flat = Flat([one for section in sections for one in section])
+        self.sizes = [sum(one.size for one in section) for section in sections]
+        self.shards = Holders(ray, crew, whole, self.flat, self.sizes)
+        self._starter = Starter(ray, crew, bring, self._told, rows, self.shards)
         self.members: Members
         self._begun = False
         self.step_number: int = whole.step_number
@@ -84,7 +90,7 @@ class Fleet:
         self._rest = {name: tensor.clone() for name, tensor in self.whole.state().items()}
         self.shards.begin(state)
         self._leases = Leases(self.step_number, self._total, self.crew.warm_start_steps)
-        self.members = Members(self._ray, self.crew, self._leases, self._start, self.shards.expect, self._say)
+        self.members = Members(self._ray, self.crew, self._leases, self._starter, self.shards.expect, self._say)
         self._begun = True
         if len(self.members):
             self.plan = self._measured()
@@ -102,14 +108,11 @@ class Fleet:
         counts = (self.flat.size, memories, len(self.members), len(self.shards.cuts), pace.pull_every, pace.push_every)
         return Plan(*counts, step_s, *self.shards.exchange_s())
 
-    def _start(self, name: str) -> Any:
-        """A replica's process."""
-        options = {"num_cpus": self.crew.job.threads, "num_gpus": self.crew.gpus, "max_restarts": 0}
-        actor = self._ray.remote(ReplicaActor).options(**options)
+    def _told(self) -> Any:
+        """What a replica's process is told, put where all of them find it."""
         if self._ticket is None:
             self._ticket = self._ray.put(self._brought(self._rest))
-        told = (self._bring, self._ticket, self._rows, self.shards.actors, self.shards.cuts, self.crew.job)
-        return actor.remote(name, *told)
+        return self._ticket
 
     def step(self, slot: int) -> dict[str, Tensor]:
         """The next minibatch that some replica has learned from, with its metrics.

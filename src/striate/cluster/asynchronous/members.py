@@ -13,6 +13,7 @@ from striate.cluster.asynchronous.actors import Report
 from striate.cluster.asynchronous.causes import cause
 from striate.cluster.asynchronous.crew import Crew
 from striate.cluster.asynchronous.leases import READY, Leases
+from striate.cluster.asynchronous.starting import Starter
 from striate.errors import BadInput, StriateError
 
 _LOOK_EVERY_S = 0.5
@@ -96,7 +97,7 @@ class Members:
         ray: connected.
         crew: see there.
         leases: what there is to learn from.
-        start: begins a replica of a name, and returns its process.
+        starter: begins replicas of a name, and ends them.
         expect: told who takes part in rounds, whenever that changes.
         say: told of losses.
 
@@ -109,12 +110,12 @@ class Members:
         ray: ModuleType,
         crew: Crew,
         leases: Leases,
-        start: Callable[[str], Any],
+        starter: Starter,
         expect: Callable[[list[str]], None],
         say: Callable[[str], None],
     ) -> None:
         self._ray, self._crew, self._leases = ray, crew, leases
-        self._start, self._expect, self._say = start, expect, say
+        self._starter, self._expect, self._say = starter, expect, say
         self._members = [Member(place) for place in range(crew.replicas)]
         self.lost = 0
         for member in self._members:
@@ -133,7 +134,7 @@ class Members:
     def _begin(self, member: Member) -> None:
         """Put somebody into a place."""
         member.lives += 1
-        member.begins(self._start(member.name))
+        member.begins(self._starter.begin(member.name))
 
     def _tell(self) -> None:
         """Rounds wait for those who take part."""
@@ -213,7 +214,7 @@ class Members:
         for slots in member.leases.values():
             self._leases.give_back(slots)
         member.leases.clear()
-        self._ray.kill(member.actor)
+        self._starter.end(member.name, member.actor)
         self._say(f"replica {member.place} was lost ({cause(error)}); another takes its place")
         self._begin(member)
         self._tell()
@@ -241,4 +242,4 @@ class Members:
         """End all."""
         for member in self._members:
             if member.actor is not None:
-                self._ray.kill(member.actor)
+                self._starter.end(member.name, member.actor)

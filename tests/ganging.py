@@ -1,16 +1,28 @@
-"""Small networks of stages trained by a gang of processes, each of which keeps the shards of its own places itself."""
+"""Gangs of processes: small networks of stages, without an engine; and parts of weights that count, on Ray."""
 
 from __future__ import annotations
 
+import os
+import signal
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import torch
+import torch.distributed as dist  # noqa: TID251
 from torch import Tensor
 
+import crews
 import tiling
+from striate.cluster.asynchronous.actors import Workbench
+from striate.cluster.asynchronous.fleet import Crew, Fleet
 from striate.cluster.by_process import by_process
 from striate.cluster.flat import Flat
 from striate.cluster.own_places import OwnPlaces
+from striate.cluster.parallel import Share
 from striate.cluster.replica import Pace, Replica
 from striate.cluster.server import Doors, Near, Server
 from striate.cluster.shards import Shard
@@ -18,10 +30,12 @@ from striate.cluster.tiled import TiledLearner, TiledNet, bytes_a_step
 from striate.cluster.tiles import Grid
 from striate.cluster.wire import Wire
 from striate.draws import Draws
+from striate.errors import BadInput, StriateError
 from striate.models.sparse import SparseNet
 from striate.train.contrastive import constant
-from striate.train.exchanged import Exchanged
+from striate.train.exchanged import Exchanged, Slope
 from striate.train.sparse import SparseLearner
+from striate.train.updates import Rates
 
 
 def plain(case: dict[str, Any]) -> SparseLearner:
@@ -98,3 +112,76 @@ def replicas(rank: int, count: int, wanted: list[tuple[dict[str, Any], tuple[int
             }
         )  # fmt: skip
     return found
+
+
+class CountingPart:
+    """One process's part of weights that count minibatches; every step needs all processes of the gang."""
+
+    own_rule, finished, dtype = "sgd", False, torch.float32
+
+    def __init__(self, share: Share, brought: dict[str, Any]) -> None:
+        self._share, self.received, self.step_number = share, 0, 0
+        self.weight = torch.zeros(brought["size"] // share.count)
+        self._mishaps, self._folder = brought.get("mishaps", {}), Path(brought.get("folder", "."))
+        if "lacking" in self._mishaps and share.rank == self._mishaps["lacking"]:
+            raise BadInput("no pictures here")
+
+    def slope(self, batch: int) -> Slope:
+        if (self._share.rank, batch) in self._mishaps:
+            self._mishap(batch, self._mishaps[self._share.rank, batch])
+        came = torch.ones(1)
+        dist.all_reduce(came)
+        assert int(came) == self._share.count
+        self.received += came.nbytes
+        self.step_number += 1
+        return Slope({"loss": torch.tensor(1.0)}, [torch.full_like(self.weight, -1.0)], Rates(1.0, 0.0))
+
+    def step(self, batch: int) -> dict[str, Tensor]:
+        slope = self.slope(batch)
+        self.weight.sub_(slope.gradients[0])
+        return slope.metrics
+
+    def _mishap(self, batch: int, kind: str) -> None:
+        """What is to go wrong, once in a run."""
+        with suppress(FileExistsError):
+            (self._folder / f"{kind}-{batch}").touch(exist_ok=False)
+            if kind == "fail":
+                raise StriateError("no more of this")
+            os.kill(os.getpid(), signal.SIGKILL if kind == "kill" else signal.SIGSTOP)
+            time.sleep(1)
+
+    def exchanged(self) -> list[Exchanged]:
+        return [Exchanged("weight", self.weight)]
+
+    def refresh(self) -> None:
+        pass
+
+    def tare(self) -> None:
+        self.received = 0
+
+    def state(self) -> dict[str, Tensor]:
+        return {"weight": self.weight, "step": torch.tensor(self.step_number)}
+
+    def load_state(self, state: Mapping[str, Tensor]) -> None:
+        self.weight.copy_(state["weight"])
+        self.step_number = int(state["step"])
+
+    def whole(self) -> dict[str, Tensor]:
+        parts = [torch.empty_like(self.weight) for _ in range(self._share.count)]
+        dist.all_gather(parts, self.weight)
+        return {"weight": torch.cat(parts), "step": torch.tensor(self.step_number)}
+
+
+def bring(brought: dict[str, Any], rows: None, share: Share) -> Workbench:
+    """In a gang's process."""
+    return Workbench(CountingPart(share, brought), lambda slot: slot)
+
+
+def fleet(ray: ModuleType, crew: Crew, total: int, size: int = 10, said: list[str] | None = None, **told: Any) -> Fleet:
+    """A fleet of gangs, begun."""
+    whole, heard = crews.Counting(size), said if said is not None else []
+    parts = whole.weight.split(size // crew.processes)
+    sections = [[Exchanged(f"weight{rank}", part)] for rank, part in enumerate(parts)]
+    made = Fleet(whole, crew, ray, bring, lambda state: {"size": size, **told}, None, total, 10, heard.append, sections)
+    made.load_state(whole.state())
+    return made

@@ -1,6 +1,6 @@
 """A replica that is a gang of processes: each holds a part of the model, and exchanges it with shards of its own.
 
-To the driver a gang is one process, its first: that one starts the others, hands every lease on to them, and reports for all.
+To the driver a gang is one process, its first: that one hands every lease on to the others, and reports for all of them.
 Parameters do not pass through it. The processes form a gloo group of their own and take their steps together; one that is lost,
 or fails, breaks the group, the others notice at once, and the driver replaces the gang as it would a single process.
 """
@@ -43,7 +43,6 @@ class Told:
         shards: every process's own, by rank.
         cuts: their parts of what that process exchanges.
         job: see there.
-        gpus: share of one that a process takes.
     """
 
     name: str
@@ -51,7 +50,6 @@ class Told:
     shards: Sequence[Sequence[Any]]
     cuts: Sequence[Sequence[slice]]
     job: Job
-    gpus: float
 
     @property
     def count(self) -> int:
@@ -145,16 +143,16 @@ class Gang:
 
     Args:
         told: see there.
-        brought: a reference, in a list so that Ray hands it on unread.
-        rows: likewise, or an empty list.
+        brought: as of every process.
+        rows: likewise.
+        others: the other processes, by rank.
     """
 
-    def __init__(self, told: Told, brought: Sequence[Any], rows: Sequence[Any]) -> None:
+    def __init__(self, told: Told, brought: Any, rows: np.ndarray | None, others: Sequence[Any]) -> None:
         import ray
 
-        self._ray, self._count = ray, told.count
-        self._others = [self._start(rank, told, brought[0], rows[0] if rows else None) for rank in range(1, told.count)]
-        self._own = GangProcess(0, told, ray.get(brought[0]), ray.get(rows[0]) if rows else None)
+        self._ray, self._count, self._others = ray, told.count, others
+        self._own = GangProcess(0, told, brought, rows)
         machines = self._together("prepare")
         folder = tempfile.mkdtemp(prefix="striate-gang-") if len(set(machines)) == 1 else None
         meeting, store = _opened(folder, told.count)
@@ -163,15 +161,6 @@ class Gang:
         finally:
             if folder is not None:
                 shutil.rmtree(folder, ignore_errors=True)
-
-    def _start(self, rank: int, told: Told, brought: Any, rows: Any) -> Any:
-        from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
-
-        group = self._ray.util.get_current_placement_group()
-        assert group is not None
-        seat = PlacementGroupSchedulingStrategy(group, rank)
-        options = {"num_cpus": told.job.threads, "num_gpus": told.gpus, "max_restarts": 0, "scheduling_strategy": seat}
-        return self._ray.remote(GangProcess).options(**options).remote(rank, told, brought, rows)
 
     def _together(self, method: str, *arguments: Any, own: Callable[[], Any] | None = None) -> list[Any]:
         """Every process's answer to the same call, by rank.

@@ -8,7 +8,7 @@ from typing import Any
 
 from striate.cluster.asynchronous.actors import ReplicaActor
 from striate.cluster.asynchronous.crew import Crew
-from striate.cluster.asynchronous.gang import Gang, Told
+from striate.cluster.asynchronous.gang import Gang, GangProcess, Told
 from striate.cluster.asynchronous.holders import Holders
 
 
@@ -38,25 +38,35 @@ class Starter:
 
     def begin(self, name: str) -> Any:
         """The process that is the replica to the driver."""
-        crew = self._crew
-        options = {"num_cpus": crew.job.threads, "num_gpus": crew.gpus, "max_restarts": 0}
+        crew, options = self._crew, self._options()
         if crew.processes > 1:
             return self._gang(name, options)
         told = (self._bring, self._ticket(), self._rows, self._shards.actors, self._shards.cuts, crew.job)
         return self._ray.remote(ReplicaActor).options(**options).remote(name, *told)
 
+    def _options(self) -> dict[str, Any]:
+        return {"num_cpus": self._crew.job.threads, "num_gpus": self._crew.gpus, "max_restarts": 0}
+
     def _gang(self, name: str, options: dict[str, Any]) -> Any:
+        """All its processes, which begin at the same time; the first one finds the others."""
         from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
         crew = self._crew
-        seats = [{"CPU": crew.job.threads, **({"GPU": crew.gpus} if crew.gpus else {})}] * crew.processes
+        needs = {"CPU": crew.job.threads, "GPU": crew.gpus}
         # Half a gang would hold its processors and wait for ever; and neighbours talk at every step.
-        self._groups[name] = self._ray.util.placement_group(seats, strategy="PACK")
-        told = Told(name, self._bring, *self._shards.by_process(), crew.job, crew.gpus)
-        actor = self._ray.remote(Gang).options(
-            **options, scheduling_strategy=PlacementGroupSchedulingStrategy(self._groups[name], 0)
+        group = self._ray.util.placement_group(
+            [{what: share for what, share in needs.items() if share}] * crew.processes, strategy="PACK"
         )
-        return actor.remote(told, [self._ticket()], [] if self._rows is None else [self._rows])
+        self._groups[name] = group
+
+        def process(kind: type, rank: int) -> Any:
+            seat = PlacementGroupSchedulingStrategy(group, rank)
+            return self._ray.remote(kind).options(**options, scheduling_strategy=seat)
+
+        told = Told(name, self._bring, *self._shards.by_process(), crew.job)
+        given = (told, self._ticket(), self._rows)
+        others = [process(GangProcess, rank).remote(rank, *given) for rank in range(1, crew.processes)]
+        return process(Gang, 0).remote(*given, others)
 
     def end(self, name: str, actor: Any) -> None:
         """End a replica, with all its processes."""

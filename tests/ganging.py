@@ -19,14 +19,14 @@ import crews
 import tiling
 from striate.cluster.asynchronous.actors import Workbench
 from striate.cluster.asynchronous.fleet import Crew, Fleet
-from striate.cluster.by_process import by_process
+from striate.cluster.by_process import border_bytes, by_process
 from striate.cluster.flat import Flat
 from striate.cluster.own_places import OwnPlaces
 from striate.cluster.parallel import Share
 from striate.cluster.replica import Pace, Replica
 from striate.cluster.server import Doors, Near, Server
 from striate.cluster.shards import Shard
-from striate.cluster.tiled import TiledLearner, TiledNet, bytes_a_step
+from striate.cluster.tiled import TiledLearner, TiledNet
 from striate.cluster.tiles import Grid
 from striate.cluster.wire import Wire
 from striate.draws import Draws
@@ -97,18 +97,17 @@ def replicas(rank: int, count: int, wanted: list[tuple[dict[str, Any], tuple[int
         doors = Doors(near, cuts, "a")
         pace = Pace(rounds=True, push_every=case.get("push_every", 1))
         replica: Replica[Tensor] = Replica(learner, doors, pace, gradients=gradients)
-        learner.tiled.net.wire.received, predicted = 0, 0
+        learner.tare()
         for step in range(case.get("steps", 4)):
             batch = tiling.pictures(learner.tiled.net.spec, step)
-            predicted += bytes_a_step(learner.tiled.net, tiling.BATCH, 4, learner.tiled.settings.together, learner.tiled.level)
             replica.step(batch)
         replica.flush()
         received = learner.received
         found.append(
             {
                 "whole": learner.whole(), "size": flat.size, "pushed": doors.pushed_bytes, "pulled": doors.pulled_bytes,
-                "received": received, "predicted": predicted,
-                "handed": sum(one.tensor.nbytes for one in learner.tiled.net.held if one.shared) if rank else 0,
+                "received": received,
+                "planned": border_bytes(plain(case), Grid(*grid), tiling.BATCH)[rank],
             }
         )  # fmt: skip
     return found
@@ -182,6 +181,6 @@ def fleet(ray: ModuleType, crew: Crew, total: int, size: int = 10, said: list[st
     whole, heard = crews.Counting(size), said if said is not None else []
     parts = whole.weight.split(size // crew.processes)
     sections = [[Exchanged(f"weight{rank}", part)] for rank, part in enumerate(parts)]
-    made = Fleet(whole, crew, ray, bring, lambda state: {"size": size, **told}, None, total, 10, heard.append, sections)
+    made = Fleet(whole, crew, ray, bring, lambda state: {"size": size, **told}, None, total, 10, heard.append, sections, [4, 4])
     made.load_state(whole.state())
     return made

@@ -49,7 +49,7 @@ def test_a_gang_of_two_and_then_one_of_three_train_the_model_of_one_process(plac
         "cluster.grid=[1,2]", "train.epochs=2", folder=place,
     )  # fmt: skip
     assert begun.returncode == 0, begun.stderr
-    assert "1 replica of 2 processes in 1 rows and 2 columns" in begun.stderr
+    assert "1 replica of 2 processes and 2 shards" in begun.stdout
     record = read_json(place / "gang" / "run.json")["cluster"]
     assert record["grid"] == [1, 2] and record["processes_a_replica"] == record["shards"] == 2
     # Every number was pushed once a step, whoever held it.

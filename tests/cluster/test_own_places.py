@@ -87,7 +87,7 @@ def test_shared_filters_travel_once_and_everything_else_by_its_owner() -> None:
         assert sum(one["size"] for one in ranks) == whole
         for one in ranks:
             assert one["pushed"] == 4 * 4 * one["size"] and one["pulled"] == 5 * 4 * one["size"]
-            assert one["received"] == one["predicted"] + 4 * one["handed"]
+            assert one["received"] == 4 * one["planned"]
 
 
 @pytest.mark.parametrize("net", sorted(tiling.NETS))

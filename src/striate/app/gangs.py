@@ -6,7 +6,7 @@ from typing import Any
 
 from striate.app.build import Experiment
 from striate.app.kinds.tiled import chosen_grid
-from striate.cluster.by_process import by_process, shards_by_process
+from striate.cluster.by_process import border_bytes, by_process, shards_by_process
 from striate.cluster.flat import Flat
 from striate.cluster.tiles import Grid
 from striate.errors import BadInput
@@ -42,6 +42,14 @@ def gang_grid(experiment: Experiment, processes: int) -> Grid:
             "or --processes, not both"
         )
     return chosen_grid(recipe.cluster.grid, processes, learner.net.spec)
+
+
+def gang_bytes(experiment: Experiment, processes: int) -> list[int]:
+    """What each process of a replica receives from the others in a step; nothing where there is one."""
+    learner = experiment.subject.learner
+    if processes == 1 or not isinstance(learner, SparseLearner):
+        return []
+    return border_bytes(learner, gang_grid(experiment, processes), experiment.recipe.train.batch_size)
 
 
 def num_shards(experiment: Experiment, processes: int) -> int:

@@ -22,7 +22,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from striate.app.build import Experiment, Resumed, build
-from striate.app.gangs import check_gang, described, num_shards, sections_of
+from striate.app.gangs import check_gang, described, gang_bytes, num_shards, sections_of
 from striate.app.load import load_model
 from striate.app.recipe import ExchangeGroup, SparseGroup, check_recipe
 from striate.app.screen import Screen
@@ -147,6 +147,7 @@ def crewed(experiment: Experiment, run: Run, screen: Screen, asked: Asked | None
             experiment.recipe.train.batch_size,
             screen.say,
             sections_of(experiment, asked.processes),
+            gang_bytes(experiment, asked.processes),
         )
         try:
             subject = replace(experiment.subject, learner=fleet, filters=lambda: _fresh_filters(fleet, experiment))

@@ -13,6 +13,7 @@ from functools import partial
 from itertools import accumulate
 
 from striate.cluster.flat import Flat
+from striate.cluster.tile_costs import received_bytes
 from striate.cluster.tiles import Grid, Rect, plan
 from striate.errors import BadInput
 from striate.models.sparse.places import Places
@@ -45,6 +46,23 @@ def _part(one: Exchanged, shape: Sequence[int], places: Places, tile: Rect) -> E
         (tile.height, tile.width, *shape[2:]), partial(places.gather, corner=corner), partial(places.lay_out, corner=corner)
     )
     return replace(one, layout=layout)
+
+
+def border_bytes(learner: SparseLearner, grid: Grid, batch: int) -> list[int]:
+    """What every process of a gang receives from the others in a step: borders, and filters that places share.
+
+    Those come as gradients, summed as a ring would move them, and once more from the first process.
+    """
+    level, together, tiles = learner.level, learner.settings.together, plan(learner.net.spec, grid)
+    shared = [one for one in learner.exchanged() if one.layout is None]
+    handed = sum(one.tensor.nbytes for one in shared)
+    summed = sum(one.tensor.nbytes for one in shared if level is None or one.name.startswith(f"stage{level + 1}."))
+    return [
+        received_bytes(tiles, rank, batch, learner.dtype.itemsize, together, level)
+        + 2 * (grid.count - 1) * summed // grid.count
+        + (handed if rank else 0)
+        for rank in range(grid.count)
+    ]
 
 
 def shards_by_process(flat: Flat, sizes: Sequence[int], count: int) -> list[list[slice]]:

@@ -50,6 +50,7 @@ class Fleet:
         batch_size: pictures in a minibatch.
         say: told of losses.
         sections: of what the learner exchanges what each process of a replica holds; None: one process holds all.
+        border_bytes: what each of them receives from the others in a step.
     """
 
     finished = False
@@ -66,9 +67,11 @@ class Fleet:
         batch_size: int,
         say: Callable[[str], None],
         sections: Sequence[Sequence[Exchanged]] | None = None,
+        border_bytes: Sequence[int] = (),
     ) -> None:
         self.whole, self.crew, self._ray, self._brought = whole, crew, ray, brought
         self._total, self._batch_size, self._say = total_steps, batch_size, say
+        self._border_bytes = tuple(border_bytes)
         sections = sections or [_shareable(whole).exchanged()]
         self.flat = Flat([one for section in sections for one in section])
         self.sizes = [sum(one.size for one in section) for section in sections]
@@ -106,7 +109,12 @@ class Fleet:
         self.members[0].step_s = step_s
         pace, memories = self.crew.job.pace, RULES[self.crew.rule].memories
         counts = (self.flat.size, memories, len(self.members), len(self.shards.cuts), pace.pull_every, pace.push_every)
-        return Plan(*counts, step_s, *self.shards.exchange_s())
+        pull_s, push_s, update_s = self.shards.exchange_s()
+        if len(self.sizes) == 1:
+            return Plan(*counts, step_s, pull_s, push_s, update_s)
+        # Processes exchange at the same time; the one that has most takes longest.
+        share = max(self.sizes) / self.flat.size
+        return Plan(*counts, step_s, share * pull_s, share * push_s, update_s, tuple(self.sizes), self._border_bytes)
 
     def _told(self) -> Any:
         """What a replica's process is told, put where all of them find it."""

@@ -1,49 +1,37 @@
 """``--replicas K``: a recipe trained by K copies that exchange what they learn, on this machine or on a cluster of Ray's.
 
-The driver keeps the run as ever; replicas are told everything they need (recipe, model, preprocessing, prepared rows) and share
-no folder with it but the pictures', and that only where rows are streamed.
+The driver keeps the run as ever; replicas are told everything they need (`tickets.py`) and share no folder with it but the
+pictures', and that only where rows are streamed.
 """
 
 from __future__ import annotations
 
 import os
 import shutil
-import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-from safetensors.torch import load_file
 from torch import Tensor
 
-from striate.app.build import Experiment, Resumed, build
+from striate.app.build import Experiment
 from striate.app.gangs import check_gang, described, gang_bytes, num_shards, sections_of
-from striate.app.load import load_model
-from striate.app.recipe import ExchangeGroup, SparseGroup, check_recipe
+from striate.app.recipe import ExchangeGroup, SparseGroup
 from striate.app.screen import Screen
-from striate.app.yaml import read_yaml
-from striate.cluster.asynchronous.actors import Job, Workbench
+from striate.app.tickets import bring, ticket_of
+from striate.cluster.asynchronous.actors import Job
 from striate.cluster.asynchronous.engine import ray_cluster
 from striate.cluster.asynchronous.fleet import Crew, Fleet, Slots
 from striate.cluster.compress import Packer
-from striate.cluster.own_places import OwnPlaces
-from striate.cluster.parallel import Share
 from striate.cluster.replica import Pace
 from striate.cluster.rules import RULES
-from striate.cluster.shards import as_tensor
-from striate.cluster.tiled import TiledLearner
 from striate.errors import BadInput
-from striate.preprocess import Preprocessor
-from striate.train import MemoryRows, Rates, Run
+from striate.train import Rates, Run
 from striate.train.checkpoint import read_json
 from striate.train.exchanged import GivesGradients
 
-_SENT = ("preprocessor.json", "preprocessor.safetensors", "encoder.safetensors")
 # Steps from push to push where replicas train by themselves; DiLoCo's authors take 500, on models of months.
 _APART = 50
 _WARM_START = 100
@@ -67,52 +55,6 @@ class Asked:
     def count(self) -> int:
         """Of all processes that learn."""
         return self.replicas * self.processes
-
-
-@dataclass(frozen=True)
-class Ticket:
-    """Everything a replica is told.
-
-    Attributes:
-        recipe: resolved.
-        files: of the run, by name.
-        streamed: whether rows are read from the store.
-        state: the learner's.
-        threads: of the replica.
-    """
-
-    recipe: dict[str, Any]
-    files: dict[str, bytes]
-    streamed: bool
-    state: dict[str, np.ndarray]
-    threads: int
-
-
-def bring(ticket: Ticket, rows: np.ndarray | None, share: Share | None = None) -> Workbench:
-    """In a replica's process: the experiment as the driver has it, in the state it was in; or one process's places of it.
-
-    Raises:
-        BadInput: the pictures are not to be found there.
-    """
-    recipe = check_recipe(ticket.recipe, "the driver's recipe")
-    if recipe.train.workers is None:
-        recipe = recipe.model_copy(update={"train": recipe.train.model_copy(update={"workers": ticket.threads})})
-    folder = Path(tempfile.mkdtemp(prefix="striate-replica-"))
-    try:
-        for name, content in ticket.files.items():
-            (folder / name).write_bytes(content)
-        fitted = Preprocessor.restore(read_json(folder / _SENT[0]), load_file(folder / _SENT[1]))
-        resumed = Resumed(load_model(folder), fitted, ticket.streamed)
-    finally:
-        shutil.rmtree(folder)
-    prepared = None if rows is None else MemoryRows(as_tensor(rows))
-    experiment = build(recipe, lambda line: None, resumed, share, rows=prepared)
-    learner = experiment.subject.learner
-    learner.load_state({name: torch.from_numpy(array.copy()) for name, array in ticket.state.items()})
-    if share is not None:
-        assert isinstance(learner, TiledLearner)
-        return Workbench(OwnPlaces(learner), experiment.batches.at)
-    return Workbench(learner, experiment.batches.at)
 
 
 @contextmanager
@@ -141,7 +83,7 @@ def crewed(experiment: Experiment, run: Run, screen: Screen, asked: Asked | None
             crew,
             ray,
             bring,
-            lambda state: _ticket(experiment, run, state, crew.job.threads),
+            lambda state: ticket_of(experiment, run, state, crew.job.threads, crew.processes),
             rows,
             experiment.loop.total_steps,
             experiment.recipe.train.batch_size,
@@ -184,14 +126,6 @@ def _handed_over(experiment: Experiment, ray: Any) -> Any:
         return ray.put(held.numpy())
     except ray.exceptions.ObjectStoreFullError:
         return None
-
-
-def _ticket(experiment: Experiment, run: Run, state: Mapping[str, Tensor], threads: int) -> Ticket:
-    recipe = read_yaml(run.path / "recipe.yaml")
-    recipe["data"]["store"] = str(experiment.store.path.resolve())
-    files = {name: (run.path / name).read_bytes() for name in _SENT}
-    arrays = {name: tensor.detach().cpu().numpy() for name, tensor in state.items()}
-    return Ticket(recipe, files, experiment.streamed, arrays, threads)
 
 
 def check_crew(experiment: Experiment, asked: Asked | None) -> None:

@@ -19,6 +19,7 @@ import torch.multiprocessing
 
 from striate.app.kinds.sparse import net_spec
 from striate.app.recipe import SparseGroup, find_recipe, load_recipe
+from striate.cluster.neighbours import meet
 from striate.cluster.parallel import Share, processes, wait_for_all
 from striate.cluster.profile import Profile
 from striate.cluster.tiled import TiledLearner, TiledNet, bytes_a_step
@@ -85,7 +86,7 @@ def _process(rank: int, count: int, port: int, batch: int, dtype: str, rounds: i
 
 def _race(share: Share, batch: int, dtype_name: str, rounds: int, quick: bool, told_to: Path) -> None:
     spec, dtype = network(quick), {"fp32": torch.float32, "bf16": torch.bfloat16}[dtype_name]
-    wire = Wire(share.rank, share.count, Profile())
+    wire = Wire(share.rank, share.count, Profile(), near=meet(share.rank, share.count))
     net = TiledNet(spec, grid_of(share.count, *spec.input[1:]), wire).start(Draws(0))
     shared = TiledLearner(net, SparseSettings(), _rates, dtype=dtype)
     plain = SparseLearner(SparseNet(spec).start(Draws(0)), SparseSettings(), _rates, dtype=dtype) if share.rank == 0 else None

@@ -155,6 +155,10 @@ class CountingPart:
     def refresh(self) -> None:
         pass
 
+    def leave(self) -> None:
+        if dist.is_initialized():
+            dist.destroy_process_group()
+
     def tare(self) -> None:
         self.received = 0
 

@@ -6,9 +6,10 @@ from typing import Any
 
 import torch
 
+from striate.cluster.neighbours import meet
 from striate.cluster.tiled import TiledLearner, TiledNet, bytes_a_step
 from striate.cluster.tiles import Grid
-from striate.cluster.wire import Wire
+from striate.cluster.wire import Near, Wire
 from striate.draws import Draws
 from striate.models.sparse import NetSpec, SparseNet, StageSpec
 from striate.train.contrastive import constant
@@ -59,10 +60,10 @@ def alone(case: dict[str, Any]) -> dict[str, Any]:
     return {"start": start, "state": learner.state(), "metrics": metrics, "diagnose": learner.diagnose()}
 
 
-def trained(rank: int, count: int, case: dict[str, Any], grid: tuple[int, int]) -> dict[str, Any]:
+def trained(rank: int, count: int, case: dict[str, Any], grid: tuple[int, int], near: Near | None) -> dict[str, Any]:
     """The shared one; what it leaves on this process."""
     spec, dtype = NETS[case["net"]], DTYPES[case.get("dtype", "fp64")]
-    wire = Wire(rank, count)
+    wire = Wire(rank, count, near=None if case.get("far") else near)
     exact = torch.promote_types(dtype, torch.float32)
     net = TiledNet(spec, Grid(*grid), wire, case.get("tied_decoder", False), dtype=exact)
     if "state" in case:
@@ -87,7 +88,8 @@ def trained(rank: int, count: int, case: dict[str, Any], grid: tuple[int, int]) 
 
 def cases(rank: int, count: int, wanted: list[tuple[dict[str, Any], tuple[int, int]]]) -> list[dict[str, Any]]:
     """Several of them in one job."""
-    return [trained(rank, count, case, grid) for case, grid in wanted]
+    near = meet(rank, count)
+    return [trained(rank, count, case, grid, near) for case, grid in wanted]
 
 
 def _start(net: SparseNet | TiledNet, case: dict[str, Any]) -> None:

@@ -5,14 +5,18 @@
     {results} FILE [WORDS]   rows of a benchmark, from the same place
     {recipes} [FOLDER]       recipes that ship, with their claims
     {recipe-keys}            every key of a recipe
+    {not-run}                commands of the pages that are not run when the site is built, and why
+    {drawn} FILE             a picture that the page's own commands drew when they were run, with a caption
 
-Each writes Markdown, which is then parsed as if it stood in the page. A name that is not there is an error of the build.
+All but the last write Markdown, which is then parsed as if it stood in the page. A name that is not there is an error of the
+build; where a picture is not there, as the commands were not run, a line says so.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -20,12 +24,14 @@ from typing import Any
 from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
+from tools.pages import left_out, page_names
 
 from striate.app.main import VERBS, verb_parser
 from striate.app.recipe_files import shipped_recipes
 from striate.app.recipe_keys import described_keys
 
 RESULTS = Path(__file__).resolve().parents[2] / "benchmarks" / "results"
+DRAWN = RESULTS.parents[1] / "build" / "drawn"
 _MACHINE = "amd-epyc-2-threads"
 # Longer lists of choices stand beside the argument, not in it.
 _WIDEST = 24
@@ -173,6 +179,29 @@ class _Keys(_Made):
         return keys_text()
 
 
+class _NotRun(_Made):
+    def make(self, argument: str) -> str:
+        found = left_out(Path(self.env.srcdir), page_names(Path(self.env.srcdir)))
+        rows = [(f"[{name}](/{name}.md)", f"`{one.command.splitlines()[0]}`", escape(one.not_run or "")) for name, one in found]
+        return table(("page", "command", "why it is not run"), rows)
+
+
+class _Drawn(SphinxDirective):
+    """A picture that the commands of the page left in their folder; `tools/run.py` keeps it for the site."""
+
+    required_arguments = 1
+    has_content = True
+
+    def run(self) -> list[nodes.Node]:
+        """A figure, or a line in its place."""
+        caption = " ".join(self.content)
+        kept = Path(self.config.drawn_folder) / self.env.docname / self.arguments[0]
+        if not kept.is_file():
+            return [nodes.paragraph(text=f"({caption} It is there once `make docs` has run the commands above.)")]
+        uri = os.path.relpath(kept, self.env.srcdir)
+        return [nodes.figure("", nodes.image(uri=f"/{uri}", alt=caption), nodes.caption(text=caption))]
+
+
 def _plain_properties(app: Sphinx, what: str, name: str, thing: object, options: object, lines: list[str]) -> None:
     """Keep napoleon from taking what stands before a property's first colon for its type."""
     if what in ("property", "attribute") and lines:
@@ -181,10 +210,12 @@ def _plain_properties(app: Sphinx, what: str, name: str, thing: object, options:
 
 def setup(app: Sphinx) -> dict[str, Any]:
     """What Sphinx calls."""
+    app.add_config_value("drawn_folder", str(DRAWN), "env", str)
     # Before napoleon, which has the usual priority of 500.
     app.connect("autodoc-process-docstring", _plain_properties, priority=400)
     of_program = {"verb": _Verb, "verbs": _Verbs, "recipes": _Recipes, "recipe-keys": _Keys}
     of_results = {"findings": _Findings, "results": _Results}
-    for name, directive in {**of_program, **of_results}.items():
+    of_pages = {"not-run": _NotRun, "drawn": _Drawn}
+    for name, directive in {**of_program, **of_results, **of_pages}.items():
         app.add_directive(name, directive)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

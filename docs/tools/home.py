@@ -1,4 +1,4 @@
-"""A home folder for the commands of the pages: `~/Pictures`, and `~/sorted`, whose folders are classes.
+"""A home folder for the commands of the pages: `~/Pictures`, and `~/sorted`, whose folders are classes. `material` has more.
 
 They hold pieces of the photographs that ship with scikit-image and scikit-learn or, where data are given, pictures of
 Tiny ImageNet and CIFAR-10. Counts are the same either way, so that pages can quote them.
@@ -17,6 +17,7 @@ from PIL import Image
 
 from striate.app.photographs import find_photographs
 from striate.draws import generator
+from tools.material import make_material
 
 # 7 photographs ship; so many classes in either case.
 CLASSES = 7
@@ -39,6 +40,7 @@ def make_home(home: Path, data: Path | None = None) -> None:
             if left.get(label, 0):
                 left[label] -= 1
                 _save(picture, home / "sorted" / part / f"{label}-{_NAMES[label]}" / f"{left[label]:03d}.jpg")
+    make_material(home)
 
 
 _NAMES = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh")

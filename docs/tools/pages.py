@@ -1,8 +1,9 @@
 """The commands that a page shows, and what it says about each.
 
-A page whose first lines hold `<!-- commands: run -->` has its ```console blocks run, in order, in an empty folder; with
-`<!-- commands: run after NAME -->` in a copy of the folder that page NAME left. Lines after `$ ` are commands (`> `
-goes on with one), the others what they print; `...` stands for anything, alone on a line for any lines. Before a block,
+A page whose first lines hold `<!-- commands: run -->` has its ```console and ```python blocks run, in order, in an empty
+folder; with `<!-- commands: run after NAME -->` in a copy of the folder that page NAME left. In console blocks lines after `$ `
+are commands (`> ` goes on with one), others what they print; `...` stands for anything, alone on a line for any lines. Blocks
+of Python share one interpreter a page; a comment behind a `print(...)` is what it prints. Before a block,
 `<!-- not run: REASON -->` leaves it out, and `<!-- until stopped -->` says that its command ends by Ctrl-C alone.
 """
 
@@ -18,8 +19,11 @@ from pathlib import Path
 from striate.app.main import VERBS, verb_parser
 
 _FENCE = re.compile(
-    r"(?:<!-- (?P<mark>not run: .+?|until stopped) -->\n+)?^```console\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL
+    r"(?:<!-- (?P<mark>not run: .+?|until stopped) -->\n+)?^```(?P<kind>console|python)\n(?P<text>.*?)^```$",
+    re.MULTILINE | re.DOTALL,
 )
+_PRINTED = re.compile(r"^ *print\(.*\)  # (.+)$", re.MULTILINE)
+_DRAWN = re.compile(r"^```\{drawn\} (\S+)", re.MULTILINE)
 _RUN = re.compile(r"<!-- commands: run(?: after (?P<after>[\w/-]+))? -->")
 # Commands in plain blocks, indented or fenced.
 _PLAIN = re.compile(r"^(?:    )?(striate .+)$", re.MULTILINE)
@@ -28,7 +32,7 @@ _INLINE = re.compile(r"`(striate [^`\n]+)`")
 
 @dataclass(frozen=True)
 class Shown:
-    """One command of a page.
+    """One command of a page, or one block of Python.
 
     Args:
         command: as typed, continued lines joined.
@@ -36,6 +40,7 @@ class Shown:
         line: of the page, from 1.
         not_run: why it is not, or None.
         until_stopped: whether it runs until somebody presses Ctrl-C.
+        python: whether it is a block of Python.
     """
 
     command: str
@@ -43,6 +48,7 @@ class Shown:
     line: int = 0
     not_run: str | None = None
     until_stopped: bool = False
+    python: bool = False
 
     def pattern(self) -> re.Pattern[str]:
         """What the output must hold, whitespace aside."""
@@ -52,26 +58,34 @@ class Shown:
 
 @dataclass(frozen=True)
 class Page:
-    """A page's commands, and where they are run: nowhere, in an empty folder (`after` is None), or after another page's."""
+    """A page's commands, and where they are run: nowhere, in an empty folder (`after` is None), or after another page's.
+
+    Args:
+        drawn: lines and names of the pictures that it shows, which its commands leave in their folder.
+    """
 
     path: Path
     runs: bool
     after: str | None
     shown: tuple[Shown, ...]
+    drawn: tuple[tuple[int, str], ...] = ()
 
 
 def read_page(path: Path) -> Page:
-    """The commands in a page's console blocks."""
+    """The commands in a page's console blocks, and its blocks of Python."""
     text = path.read_text()
     run = _RUN.search(text)
     shown = tuple(one for block in _FENCE.finditer(text) for one in _commands(block, text))
-    return Page(path, run is not None, run.group("after") if run else None, shown)
+    drawn = tuple((text[: one.start()].count("\n") + 1, one.group(1)) for one in _DRAWN.finditer(text))
+    return Page(path, run is not None, run.group("after") if run else None, shown, drawn)
 
 
 def _commands(block: re.Match[str], text: str) -> list[Shown]:
     mark = block.group("mark") or ""
     not_run = mark.partition("not run: ")[2] or None
     first = text[: block.start("text")].count("\n") + 1
+    if block.group("kind") == "python":
+        return [Shown(block.group("text"), tuple(_PRINTED.findall(block.group("text"))), first, not_run, python=True)]
     found: list[Shown] = []
     for number, line in enumerate(block.group("text").splitlines(), first):
         if line.startswith("$ "):
@@ -93,6 +107,17 @@ def _escape(line: str) -> str:
     """A line as an expression: `...` is anything, runs of blanks are one."""
     parts = [r"\s+".join(map(re.escape, part.split())) for part in line.split("...")]
     return r"[ \t]*" + ".*?".join(parts) + r"[ \t]*"
+
+
+def page_names(docs: Path) -> list[str]:
+    """The names of all pages, as `tutorial` or `verbs/probe`."""
+    return [str(file.relative_to(docs).with_suffix("")) for file in sorted(docs.rglob("*.md"))]
+
+
+def left_out(docs: Path, names: list[str]) -> list[tuple[str, Shown]]:
+    """What pages show and nobody runs, with the name of its page."""
+    shown = ((name, one) for name in names for one in read_page(docs / f"{name}.md").shown)
+    return [(name, one) for name, one in shown if one.not_run is not None]
 
 
 def other_commands(path: Path) -> list[str]:

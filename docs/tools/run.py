@@ -1,186 +1,125 @@
-"""Run what the pages show: `python docs/tools/run.py [PAGE ...]` runs the console blocks of every page, or of some.
+"""Run what the pages show: `python docs/tools/run.py [PAGE ...]` runs the blocks of every page, or of some.
 
-Each command is given to bash, in a folder of the page's own and with a stand-in for a home folder. It must end with exit code 0
-and print what the page quotes. Real pictures are used where STRIATE_DATA, or shared/data beside the checkout, has them.
+Each command is given to bash, each block of Python to an interpreter, in a folder of the page's own and with a stand-in for a
+home folder. It must end well and print what the page quotes. Pictures that pages show (`{drawn} FILE`) are kept for the site.
+Real pictures are used where STRIATE_DATA, or shared/data beside the checkout, has them.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
-import re
 import shutil
-import signal
-import subprocess
 import sys
 import tempfile
+import threading
 import time
+from collections import Counter, defaultdict
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
 if __package__ in (None, ""):
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from tools.commands import Differs, Session, run, run_until_stopped
 from tools.home import make_home
-from tools.pages import Page, Shown, complaint, read_page, striate_calls
+from tools.pages import Page, Shown, left_out, page_names, read_page
 
 DOCS = Path(__file__).resolve().parents[1]
-_LIMIT_S = 600
-
-
-class Differs(Exception):
-    """A command failed, or printed something else than its page says."""
+DRAWN = DOCS.parent / "build" / "drawn"
 
 
 @dataclass
 class Workspace:
-    """Folders in which pages are run, each page once."""
+    """Folders in which pages are run, each page once; pages that do not stand on one another may be run at once."""
 
     root: Path
     docs: Path = DOCS
     data: Path | None = None
     shows: bool = False
+    drawn: Path | None = None
     folders: dict[str, Path] = field(default_factory=dict)
     differences: list[str] = field(default_factory=list)
+    _locks: defaultdict[str, threading.Lock] = field(default_factory=lambda: defaultdict(threading.Lock))
 
     @property
     def home(self) -> Path:
         """The stand-in for a person's home folder, made on first use."""
         home = self.root / "home"
-        if not home.exists():
-            home.mkdir(parents=True)
-            make_home(home, self.data)
+        with self._locks["home itself"]:
+            if not home.exists():
+                home.mkdir(parents=True)
+                make_home(home, self.data)
         return home
+
+    def run_all(self, names: list[str], at_once: int) -> None:
+        """Run pages, some at once: first those that most others stand on."""
+        stood_on = Counter(read_page(self.docs / f"{name}.md").after for name in names)
+        with ThreadPoolExecutor(at_once) as pool:
+            list(pool.map(self.run, sorted(names, key=lambda name: -stood_on[name])))
 
     def run(self, name: str) -> Path:
         """Run a page, and first the one that it stands on; returns the folder it leaves. Differences are kept."""
-        if name in self.folders:
-            return self.folders[name]
+        with self._locks[name]:
+            if name not in self.folders:
+                self.folders[name] = self._run_page(name)
+        return self.folders[name]
+
+    def _run_page(self, name: str) -> Path:
         page = read_page(self.docs / f"{name}.md")
         folder = self.root / "pages" / name.replace("/", "-")
         if page.after:
-            shutil.copytree(self.run(page.after), folder)
+            shutil.copytree(self.run(page.after), folder, symlinks=True)
         else:
             folder.mkdir(parents=True)
         begun = time.monotonic()
-        self._run_commands(page, folder)
-        _say(f"{name}: {sum(one.not_run is None for one in page.shown)} commands in {time.monotonic() - begun:.0f} s")
-        self.folders[name] = folder
+        self._run_blocks(page, folder)
+        self._keep_pictures(name, page, folder)
+        _say(f"{name}: {in_words(page.shown)} in {time.monotonic() - begun:.0f} s")
         return folder
 
-    def _run_commands(self, page: Page, folder: Path) -> None:
+    def _run_blocks(self, page: Page, folder: Path) -> None:
+        session = Session(folder, self.home)
         for shown in page.shown:
             if shown.not_run is None:
                 try:
-                    printed = (run_until_stopped if shown.until_stopped else run)(shown, folder, self.home)
+                    printed = self._run_one(shown, folder, session)
                     if self.shows:
-                        _say(f"$ {shown.command}\n{printed}")
+                        _say(f"{'>>>' if shown.python else '$'} {shown.command}\n{printed}")
                 except Differs as difference:
-                    self.differences.append(f"{page.path.relative_to(self.docs)}, line {shown.line}: {difference}")
-                    _say(f"DIFFERS: {self.differences[-1]}")
+                    self._note(page, shown.line, str(difference))
+        session.end()
+
+    def _run_one(self, shown: Shown, folder: Path, session: Session) -> str:
+        if shown.python:
+            return session.run(shown)
+        return (run_until_stopped if shown.until_stopped else run)(shown, folder, self.home)
+
+    def _keep_pictures(self, name: str, page: Page, folder: Path) -> None:
+        for line, picture in page.drawn:
+            if not (folder / picture).is_file():
+                self._note(page, line, f"no command drew {picture}")
+            elif self.drawn is not None:
+                kept = self.drawn / name / picture
+                kept.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(folder / picture, kept)
+
+    def _note(self, page: Page, line: int, difference: str) -> None:
+        self.differences.append(f"{page.path.relative_to(self.docs)}, line {line}: {difference}")
+        _say(f"DIFFERS: {self.differences[-1]}")
 
 
-def run(shown: Shown, folder: Path, home: Path) -> str:
-    """Give a command to bash and compare what it prints with what is quoted.
-
-    Raises:
-        Differs: it failed, or printed something else.
-    """
-    done = subprocess.run(
-        ["bash", "-o", "pipefail", "-c", shown.command],
-        cwd=folder,
-        env=_environment(home),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        preexec_fn=_heed_ctrl_c,
-        timeout=_LIMIT_S,
-        check=False,
-    )
-    printed = done.stdout.decode(errors="replace")
-    if done.returncode != 0:
-        raise Differs(f"`{shown.command}` ended with exit code {done.returncode} and printed\n{printed}")
-    return compare(shown, printed)
-
-
-def run_until_stopped(shown: Shown, folder: Path, home: Path) -> str:
-    """Start a command, wait until it has printed what is quoted, press Ctrl-C.
-
-    Raises:
-        Differs: it ended by itself, never printed that, or was not stopped by Ctrl-C.
-    """
-    with tempfile.TemporaryFile() as file:
-        process = subprocess.Popen(
-            ["bash", "-c", f"exec {shown.command}"],
-            cwd=folder,
-            env=_environment(home),
-            stdout=file,
-            stderr=subprocess.STDOUT,
-            preexec_fn=_heed_ctrl_c,
-        )
-        printed = ""
-        limit = time.monotonic() + _LIMIT_S / 5
-        while process.poll() is None and time.monotonic() < limit and not shown.pattern().search(printed + "\n"):
-            time.sleep(0.1)
-            file.seek(0)
-            printed = file.read().decode(errors="replace")
-        ended = process.poll()
-        process.send_signal(signal.SIGINT)
-        try:
-            code = process.wait(30)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            raise Differs(f"`{shown.command}` was not stopped by Ctrl-C") from None
-    if ended is not None or code not in (0, 130):
-        raise Differs(f"`{shown.command}` ended with exit code {code} and printed\n{printed}")
-    return compare(shown, printed)
-
-
-def _heed_ctrl_c() -> None:
-    """Where this runs in the background of a script, Ctrl-C is ignored, and by its children too."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-
-
-def compare(shown: Shown, printed: str) -> str:
-    """Hold quoted output against what was printed, and return the latter; what it names as the next command must be one.
-
-    Raises:
-        Differs: it is not in there, or the next command is none.
-    """
-    if shown.output and not shown.pattern().search(_plain(printed) + "\n"):
-        quoted = "\n".join(shown.output)
-        raise Differs(f"`{shown.command}` should print\n{quoted}\nand printed\n{printed}")
-    for follows in re.findall(r"^next\b[^:\n]*: (striate .+)$", printed, re.MULTILINE):
-        for words in striate_calls(follows):
-            if wrong := complaint(words):
-                raise Differs(f"`{shown.command}` names as next `{follows}`, which is no command: {wrong}")
-    return printed
-
-
-def _plain(printed: str) -> str:
-    """Without blanks at the ends of lines."""
-    return re.sub(r"[ \t]+$", "", printed, flags=re.MULTILINE)
-
-
-def _environment(home: Path) -> dict[str, str]:
-    scripts = str(Path(sys.executable).parent)
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("XDG_")}
-    path = f"{scripts}{os.pathsep}{os.environ.get('PATH', '')}"
-    return {
-        **kept,
-        "HOME": str(home),
-        "PATH": path,
-        "COLUMNS": "120",
-        "TERM": "dumb",
-        "LC_ALL": "C.UTF-8",
-        "PYTHONUNBUFFERED": "1",
-    }
+def in_words(shown: tuple[Shown, ...]) -> str:
+    """How many commands and blocks of Python are run, in words."""
+    run_now = [one.python for one in shown if one.not_run is None]
+    blocks = sum(run_now)
+    return f"{len(run_now) - blocks} commands" + (f", {blocks} of Python" if blocks else "")
 
 
 def pages_to_run(docs: Path = DOCS) -> list[str]:
     """The names of pages whose commands are run, as `tutorial` or `verbs/probe`."""
-    pages = (str(file.relative_to(docs).with_suffix("")) for file in sorted(docs.rglob("*.md")))
-    return [name for name in pages if read_page(docs / f"{name}.md").runs]
+    return [name for name in page_names(docs) if read_page(docs / f"{name}.md").runs]
 
 
 def find_data() -> Path | None:
@@ -199,12 +138,19 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(description="Run the commands that pages show, and compare what they print.")
     parser.add_argument("pages", metavar="PAGE", nargs="*", help="for example tutorial, or verbs/probe; default: all of them")
     parser.add_argument("--show", action="store_true", help="print what commands print")
+    parser.add_argument("--at-once", type=int, default=min(4, os.cpu_count() or 1), help="pages (default: %(default)s)")
     options = parser.parse_args(arguments)
+    # Cores are shared among the pages, as `--processes` shares them.
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // options.at_once)))
     with tempfile.TemporaryDirectory() as folder:
-        workspace = Workspace(Path(folder), data=find_data(), shows=options.show)
-        for name in options.pages or pages_to_run():
-            workspace.run(name)
-    _say(f"{len(workspace.folders)} pages, {len(workspace.differences)} differences")
+        workspace = Workspace(Path(folder), data=find_data(), shows=options.show, drawn=DRAWN)
+        workspace.run_all(options.pages or pages_to_run(), options.at_once)
+    pages = [read_page(DOCS / f"{name}.md") for name in workspace.folders]
+    not_run = left_out(DOCS, options.pages or page_names(DOCS))
+    for name, one in not_run:
+        _say(f"not run: {name}, line {one.line}: {one.command.splitlines()[0]} ({one.not_run})")
+    shown = tuple(one for page in pages for one in page.shown)
+    _say(f"{len(pages)} pages: {in_words(shown)}; {len(not_run)} not run; {len(workspace.differences)} differences")
     return 1 if workspace.differences else 0
 
 

@@ -7,6 +7,7 @@ import functools
 import time
 from typing import Literal
 
+import numpy as np
 import torch
 
 from striate.errors import BadInput
@@ -69,6 +70,21 @@ def _rate(device: torch.device, dtype: torch.dtype, batch: int, inputs: int, out
         synchronise(device)
         best = min(best, time.perf_counter() - start)
     return 2e-9 * batch * inputs * outputs / best
+
+
+def as_tensor(array: np.ndarray | torch.Tensor) -> torch.Tensor:
+    """An array as a tensor that shares its memory, be it a map or another process's, opened for reading only."""
+    if isinstance(array, torch.Tensor):
+        return array
+    return torch.from_numpy(array if array.flags.writeable else np.asarray(_Unlocked(array)))
+
+
+class _Unlocked:
+    """Memory that is read only, described as if it were not: torch warns of the first, and nothing here writes to it."""
+
+    def __init__(self, array: np.ndarray) -> None:
+        self._kept = array
+        self.__array_interface__ = {**array.__array_interface__, "data": (array.ctypes.data, False)}
 
 
 def synchronise(device: torch.device | str) -> None:

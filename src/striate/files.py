@@ -18,9 +18,17 @@ _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _FULL_WORDS = tuple(f"os error {number}" for number in sorted(_FULL))
 
 
+class FullDisk(StriateError):
+    """There is no room for a file."""
+
+
 def is_full_disk(error: Exception) -> bool:
     """Whether an error means that the disk, a quota or a file-size limit is reached."""
-    return getattr(error, "errno", None) in _FULL or any(words in str(error) for words in _FULL_WORDS)
+    return (
+        isinstance(error, FullDisk)
+        or getattr(error, "errno", None) in _FULL
+        or any(words in str(error) for words in _FULL_WORDS)
+    )
 
 
 def write_whole(file: Path, write: Callable[[Path], object]) -> None:
@@ -98,6 +106,6 @@ def sole_writer(lock: Path, busy: str) -> IO[bytes]:
     return opened
 
 
-def full_disk(file: Path) -> StriateError:
+def full_disk(file: Path) -> FullDisk:
     """The error that says what is safe and what to do."""
-    return StriateError(f"the disk is full while writing {file}: what was saved before is safe; make room and go on")
+    return FullDisk(f"the disk is full while writing {file}: what was saved before is safe; make room and go on")

@@ -179,6 +179,31 @@ def test_what_was_encoded_before_a_kill_is_not_encoded_again(run: Path, many: Pa
     np.testing.assert_allclose(whole.rows(0, 9000), load(run).encode(store[:])["hidden1"].numpy(), rtol=1e-5, atol=1e-6)
 
 
+def test_rows_of_an_unfinished_row_group_are_not_encoded_again(run: Path, many: Path, tmp_path: Path) -> None:
+    """Parquet: they wait in a file of their own. Those there that no model gave are kept; without it all is begun anew."""
+    out, store = tmp_path / "f.parquet", ImageStore(many)
+    draft = tmp_path / ".f.parquet.draft"
+
+    def stop() -> None:
+        if (draft / "state.json").exists():
+            raise KeyboardInterrupt
+
+    whole = encode_store(run, store, tmp_path / "whole.npy", QUIET).rows(0, 9000)
+    for kept in (True, False):
+        with pytest.raises(KeyboardInterrupt):
+            encode_store(run, store, out, Screen(quiet=True, check=stop), save_every_s=0)
+        (rest,) = draft.glob("rest-*")
+        waiting = int(rest.name.partition("-")[2])
+        assert 0 < waiting < len(store)
+        rest.unlink()
+        if kept:
+            rest.write_bytes(np.full((waiting, 48), 7, np.float32).tobytes())
+        features = encode_store(run, store, out, QUIET, overwrite=True)
+        assert (features.rows(0, waiting) == 7).all() == kept
+        np.testing.assert_array_equal(features.rows(waiting, 9000), whole[waiting:])
+        out.unlink()
+
+
 @pytest.mark.parametrize("change", ["layer", "store", "state"])
 def test_a_draft_of_anything_else_is_begun_anew(run: Path, many: Path, store: ImageStore, tmp_path: Path, change: str) -> None:
     out = tmp_path / "f.npy"

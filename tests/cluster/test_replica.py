@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from striate.cluster.ahead import Ahead
 from striate.cluster.compress import Packer
 from striate.cluster.flat import Flat
 from striate.cluster.replica import Pace, Poisoned, Replica
@@ -365,3 +366,41 @@ def test_what_packing_has_left_out_stays_in_the_replica_s_own_parameters() -> No
         one.flush()
         assert torch.equal(one.learner.weight, step * torch.arange(1.0, 7))
         assert torch.equal(one.learner.weight, values(near) + one._content.update)
+
+
+def test_a_step_ahead_is_the_one_that_shards_would_make() -> None:
+    """Adagrad, a constant gradient: after 36 of them a shard's next step is rate / sqrt(37), then rate / sqrt(38)."""
+    learner = Constant()
+    flat = Flat(learner.exchanged())
+    ahead, gradient = Ahead("adagrad", flat, push_every=4), torch.arange(1.0, 7)
+    shard = Shard(np.zeros(6, np.float32), "adagrad")
+    for _ in range(36):
+        shard.apply(gradient.numpy(), Rates(0.1, 0.0))
+    ahead.take_in(shard.values, updates=9)
+    for _ in range(3):
+        ahead.step(gradient, Rates(0.1, 0.0))
+        shard.apply(gradient.numpy(), Rates(0.1, 0.0))
+        torch.testing.assert_close(learner.weight, shard.values, rtol=1e-6, atol=0)
+
+
+def test_steps_ahead_keep_filters_at_norm_one() -> None:
+    learner = sparse()
+    near, cuts = servers(learner, "adagrad")
+    one = replica(learner, near, cuts, "a", Pace(8, 8, ahead="adagrad"), gradients=True)
+    before = [stage.filters().clone() for stage in learner.net.stages]
+    for step in range(4):
+        one.step(rows(step))
+    for stage, began in zip(learner.net.stages, before):
+        filters = stage.filters()
+        assert float((filters - began).abs().max()) > 1e-3
+        torch.testing.assert_close(filters.flatten(3).norm(dim=3), torch.ones(filters.shape[:3]), rtol=1e-5, atol=0)
+
+
+def test_rates_of_the_exchange_are_those_of_steps_ahead_as_well() -> None:
+    near, cuts = servers(Constant(), "sgd")
+    learner = Constant()
+    one = replica(learner, near, cuts, "a", Pace(8, 8, rates=Rates(0.5, 0.0), ahead="sgd"), gradients=True)
+    for _ in range(3):
+        one.step(1.0)
+    # The third step's own gradient is not followed before the next begins.
+    assert torch.equal(learner.weight, -0.5 * 2 * torch.arange(1.0, 7))

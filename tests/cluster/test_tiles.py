@@ -20,6 +20,7 @@ EXACT = 1e-8
 
 JOINT: list[dict[str, Any]] = [
     {"net": "valid"},
+    {"net": "valid", "far": True},
     {"net": "padded"},
     {"net": "tied"},
     {"net": "tiled", "tied_decoder": True},

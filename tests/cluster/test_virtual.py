@@ -248,3 +248,29 @@ def test_updates_that_are_packed_travel_packed() -> None:
     assert whole.moved_bytes == 16 * (10 + 11) and half.moved_bytes == 8 * 10 + 16 * 11
     assert seen[-1] == -10.0
     assert np.isclose(half.seconds, 10)
+
+
+def test_who_has_no_minibatch_left_is_waited_for_no_longer() -> None:
+    """Seven minibatches of three replicas: two rounds of all, and one of one alone; each adds 1."""
+    course, seen = run(in_rounds(3, "delta"), Machines(), 7, Constant, lambda slot: 1.0)
+    assert seen[-1] == 3.0 and course.seconds == 3
+
+
+@pytest.mark.parametrize("every", [1, 4])
+@pytest.mark.parametrize("bandwidth", [math.inf, 16 / 1.25])
+def test_steps_of_one_s_own_between_pulls_are_those_that_shards_make(every: int, bandwidth: float) -> None:
+    """One replica that sends sums learns what it learns alone, to the bit: gradients are taken where it would have been.
+
+    Where messages take 2.5 steps an answer takes the place of steps that were not sent yet: then it is nearer than without.
+    """
+    alone = Valley()
+    for slot in range(8):
+        alone.step(float(slot % 3))
+    team = Team(1, "sgd", Pace(every, every, ahead="sgd"))
+    _, seen = run(team, Machines(bandwidth=bandwidth), 8)
+    behind = run(Team(1, "sgd", Pace(every, every)), Machines(bandwidth=bandwidth), 8)[1][-1]
+    if bandwidth == math.inf:
+        assert seen[-1] == float(alone.weight[0])
+        assert every == 1 or behind != seen[-1]
+    else:
+        assert abs(seen[-1] - float(alone.weight[0])) < abs(behind - float(alone.weight[0]))

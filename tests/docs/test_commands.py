@@ -11,9 +11,10 @@ import time
 from pathlib import Path
 
 import pytest
+from tools.commands import Differs, Session, compare, run, run_until_stopped
 from tools.home import CLASSES, PICTURES, TEST, TRAIN, make_home
-from tools.pages import Shown, complaint, inline_commands, other_commands, read_page, striate_calls
-from tools.run import DOCS, Differs, Workspace, compare, pages_to_run, run, run_until_stopped
+from tools.pages import Shown, complaint, inline_commands, left_out, other_commands, page_names, read_page, striate_calls
+from tools.run import DOCS, Workspace, in_words, pages_to_run
 
 from striate.app.main import VERBS, verb_parser
 
@@ -61,10 +62,18 @@ def test_pages_that_run_stand_on_pages_that_run() -> None:
 
 
 def test_what_is_not_run_says_why() -> None:
-    """Pages none of whose commands are run carry the reason at each block."""
+    """Pages that are not run carry the reason at each block. Commands outside of blocks could not; lines of grammar may."""
     for path in sorted(DOCS.rglob("*.md")):
         page = read_page(path)
         assert page.runs or all(shown.not_run for shown in page.shown), _name(path)
+        assert [line for line in other_commands(path) if not set("[|.") & set(line)] == [], _name(path)
+
+
+def test_what_is_left_out_is_listed_with_its_reason(tmp_path: Path) -> None:
+    (tmp_path / "page.md").write_text(PAGE)
+    found = [(name, one.line, one.command, one.not_run) for name, one in left_out(tmp_path, page_names(tmp_path))]
+    assert found == [("page", 13, "third", "hours"), ("page", 23, "print(1)\n", "a GPU")]
+    assert in_words(read_page(tmp_path / "page.md").shown) == "3 commands, 1 of Python"
 
 
 PAGE = """# A page
@@ -87,9 +96,27 @@ $ third
 $ fourth
 ready
 ```
+<!-- not run: a GPU -->
 ```python
+print(1)
+```
+```python
+x = 2  # no quote
+for one in (3, 4):
+    print(one)  # 3
+print(x + 3, "(a)")  # 5 (...)
+```
+```text
 $ no command
 ```
+```{drawn} figures/a.png
+A caption.
+```
+"""
+BLOCK = """x = 2  # no quote
+for one in (3, 4):
+    print(one)  # 3
+print(x + 3, "(a)")  # 5 (...)
 """
 
 
@@ -103,7 +130,10 @@ def test_commands_and_quotes_are_found_with_their_lines(tmp_path: Path) -> None:
         Shown("second", (), 9),
         Shown("third", (), 13, not_run="hours"),
         Shown("fourth", ("ready",), 18, until_stopped=True),
+        Shown("print(1)\n", (), 23, not_run="a GPU", python=True),
+        Shown(BLOCK, ("3", "5 (...)"), 26, python=True),
     )
+    assert page.drawn == ((34, "figures/a.png"),)
     path.write_text("```console\nno prompt\n```\n")
     with pytest.raises(ValueError, match="2: a console block begins"):
         read_page(path)
@@ -168,6 +198,55 @@ def test_a_command_that_runs_until_stopped_is_stopped_once_it_has_said_what_is_q
     assert time.monotonic() - started < 40
     with pytest.raises(Differs, match="exit code 0"):
         run_until_stopped(Shown("echo other", ("ready",)), tmp_path, tmp_path)
+
+
+def test_blocks_of_python_share_names_and_are_held_against_what_they_print(tmp_path: Path) -> None:
+    session = Session(tmp_path, Path("/a/home"))
+
+    def said(code: str, *quoted: str) -> str:
+        return session.run(Shown(code, quoted, python=True))
+
+    assert said("import os\nx = 2\nprint(os.getcwd(), os.path.expanduser('~'))") == f"{tmp_path} /a/home\n"
+    assert said("os.system('echo not among the answers')\nprint(x)", "2") == "2\n"
+    with pytest.raises(Differs, match=r"(?s)should print\n3\nand printed\n2"):
+        said("print(x)", "3")
+    with pytest.raises(Differs, match=r"(?s)NameError: name 'y'"):
+        said("x = 7\ny")
+    assert said("print(x)") == "7\n"
+    with pytest.raises(Differs, match="exit code 3"):
+        said("os._exit(3)")
+    session.end()
+    Session(tmp_path, tmp_path).end()
+
+
+def test_pages_at_once_wait_for_the_page_they_stand_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Two pages that need one another to be running at the same time, and a third that both stand on, which is run once."""
+    docs = tmp_path / "docs"
+    docs.mkdir()
+    (tmp_path / "root" / "home").mkdir(parents=True)
+    (docs / "z.md").write_text("<!-- commands: run -->\n```console\n$ sleep 0.2; echo 1 >> file\n```\n")
+    for mine, other in ("ab", "ba"):
+        meet = (
+            f"touch ~/{mine}; for i in $(seq 100); do test -e ~/{other} && break; sleep 0.1; done; cat file; test -e ~/{other}"
+        )
+        (docs / f"{mine}.md").write_text(f"<!-- commands: run after z -->\n```console\n$ {meet}\n1\n```\n")
+    workspace = Workspace(tmp_path / "root", docs)
+    workspace.run_all(["a", "b", "z"], at_once=2)
+    assert workspace.differences == [] and sorted(workspace.folders) == ["a", "b", "z"]
+    assert (workspace.folders["a"] / "file").read_text() == "1\n"
+
+
+def test_pictures_that_a_page_shows_are_kept_for_the_site(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    docs = tmp_path / "docs"
+    (docs / "verbs").mkdir(parents=True)
+    (tmp_path / "root" / "home").mkdir(parents=True)
+    shown = "".join(f"```{{drawn}} {name}\nA caption.\n```\n" for name in ("out/a.png", "out/b.png"))
+    commands = "```console\n$ mkdir out && echo drawn > out/a.png\n```\n"
+    (docs / "verbs" / "draw.md").write_text(f"<!-- commands: run -->\n{commands}{shown}")
+    workspace = Workspace(tmp_path / "root", docs, drawn=tmp_path / "drawn")
+    workspace.run("verbs/draw")
+    assert (tmp_path / "drawn" / "verbs" / "draw" / "out" / "a.png").read_text() == "drawn\n"
+    assert workspace.differences == ["verbs/draw.md, line 8: no command drew out/b.png"]
 
 
 def test_a_page_is_run_once_in_a_copy_of_what_it_stands_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 from extensions.pages import RESULTS, escape, findings_text, keys_text, recipes_text, results_text, verb_text
+from PIL import Image
+from sphinx.application import Sphinx
 from tools.run import DOCS
 
 from striate.app.main import VERBS, verb_parser
@@ -80,6 +82,27 @@ def test_every_key_of_a_recipe_is_described() -> None:
         assert f"`{group}" in text
     assert "| `preprocess.epsilon` | number | `0.0` | added to eigenvalues, in squared pixel levels |" in text
     assert "`model.stages[].size`" in text and "**model, for model.kind=sparse**" in text
+
+
+def test_a_picture_that_a_page_drew_is_in_the_site_and_one_that_is_not_there_is_a_line(tmp_path: Path) -> None:
+    """A site of one page, built by Sphinx."""
+    for folder in ("docs/verbs", "drawn/verbs/page/out"):
+        (tmp_path / folder).mkdir(parents=True)
+    Image.new("RGB", (4, 4), "red").save(tmp_path / "drawn/verbs/page/out/a.png")
+    shown = "".join(f"```{{drawn}} out/{name}.png\nOf {name}.\n```\n\n" for name in "ab")
+    (tmp_path / "docs/verbs/page.md").write_text(f"# Page\n\n{shown}")
+    settings = {
+        "extensions": ["myst_parser", "sphinx.ext.autodoc", "extensions.pages"],
+        "root_doc": "verbs/page",
+        "drawn_folder": str(tmp_path / "drawn"),
+    }
+    site = tmp_path / "site"
+    app = Sphinx(tmp_path / "docs", None, site, tmp_path / "trees", "html", settings, status=None, warningiserror=True)
+    app.build()
+    page = (site / "verbs/page.html").read_text()
+    [source] = re.findall(r'<img alt="Of a." src="([^"]+)"', page)
+    assert (site / "verbs" / source).read_bytes() == (tmp_path / "drawn/verbs/page/out/a.png").read_bytes()
+    assert "(Of b. It is there once" in page
 
 
 def test_text_is_shown_as_it_is() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,8 @@ from striate.cluster.parallel import Share, from_first
 from striate.compute import choose_device
 from striate.errors import BadInput
 from striate.images import ImageStore
-from striate.preprocess import Preprocessor, PreprocessSettings, batches_of, draw_patches
+from striate.images.work import Each, one_by_one
+from striate.preprocess import Preprocessor, PreprocessSettings, batches_of, draw_patches, fitted
 from striate.train import Batches, LoopSettings, MemoryRows, StreamedRows
 from striate.train.batches import Order, Rows
 from striate.train.loop import snapshot_steps
@@ -57,10 +57,11 @@ def build(
     share: Share | None = None,
     profile: bool = False,
     rows: Rows[Tensor] | None = None,
+    each: Each = one_by_one,
 ) -> Experiment:
     """Build an experiment, anew or as a resumed run had it; for one process, or for one of several that share the work.
 
-    Rows that are given were prepared by somebody else from the same pictures.
+    Rows that are given were prepared by somebody else from the same pictures; `each` has preprocessing's statistics gathered.
 
     Raises:
         BadInput: no store, an empty one, or settings that do not fit its pictures.
@@ -83,7 +84,7 @@ def build(
     preprocessor = below.preprocessor if below else resumed.preprocessor if resumed else None
     if preprocessor is None:
         say(f"fitting {recipe.preprocess.kind} on {len(patches) if patches is not None else count:,} pictures")
-        preprocessor = _fitted(recipe, store, patches, count)
+        preprocessor = _fitted(recipe, store, patches, count, each)
         if share.count > 1:
             preprocessor = _as_first(preprocessor)
     total = len(patches) if patches is not None else count
@@ -150,11 +151,13 @@ def _preprocessed_as_below(recipe: Recipe, below: TrainedModel | None) -> Recipe
     return recipe.model_copy(update={"preprocess": group})
 
 
-def _fitted(recipe: Recipe, store: ImageStore, patches: np.ndarray | None, count: int) -> Preprocessor:
+def _fitted(recipe: Recipe, store: ImageStore, patches: np.ndarray | None, count: int, each: Each) -> Preprocessor:
     settings = preprocess_settings(recipe)
     sums = store.sums if settings.kind == "mean" and patches is None and count == len(store) else None
     # Importing photographs gathered these in its own pass.
-    return Preprocessor.from_sums(sums, settings) if sums else Preprocessor.fit(_pictures(store, patches, count), settings)
+    if sums is not None:
+        return Preprocessor.from_sums(sums, settings)
+    return fitted(patches if patches is not None else _First(store, count), settings, each)
 
 
 def _as_first(preprocessor: Preprocessor) -> Preprocessor:
@@ -207,10 +210,6 @@ class _First:
 
     def __getitem__(self, index: slice | np.ndarray) -> np.ndarray:
         return self.store[index]
-
-
-def _pictures(store: ImageStore, patches: np.ndarray | None, count: int) -> Iterator[np.ndarray]:
-    return batches_of(patches if patches is not None else _First(store, count))
 
 
 def _rows(

@@ -15,6 +15,7 @@ from striate.compute import choose_device
 from striate.errors import BadInput
 from striate.images import ImageStore
 from striate.images.aside import read_aside, write_aside
+from striate.images.work import Each, one_by_one
 from striate.measure.duplicates import (
     Calibration,
     Compared,
@@ -125,8 +126,9 @@ def find_duplicates(
     features: np.ndarray | None = None,
     index: str = "exact",
     seed: int = 0,
+    each: Each = one_by_one,
 ) -> Found:
-    """Look through one store, or several as one.
+    """Look through one store, or several as one; `each` has the work done, with the same result.
 
     Raises:
         BadInput: stores of different shapes, too few pictures, or options that exclude each other.
@@ -143,7 +145,7 @@ def find_duplicates(
     search = Search(
         threshold or 0.0, 0.0 if metric == "l2" or features is not None else crops, mirrored, device=str(choose_device(device))
     )
-    compared = Compared(rows, seed=seed)
+    compared = Compared(rows, seed=seed, each=each)
     calibration = None
     if features is None:
         screen.say("calibrating on copies of your own pictures")
@@ -159,20 +161,15 @@ def find_duplicates(
     every = len(joined) * (len(joined) - 1) / 2
     with screen.progress("comparing", every, "pairs") as task:
         pairs = find_pairs(compared, search, lambda share: task.advance(share * every), neighbours)
-    groups = group(pairs, len(joined), _quality(joined)) if len(pairs) else []
+    groups = group(pairs, len(joined), _quality(joined, each)) if len(pairs) else []
     shown = int((~compared.short[:, 0].isnan()).sum())
     seconds = time.monotonic() - started
     return Found(joined, calibration, search, pairs, groups, shown, seconds, index, recall)
 
 
-def _quality(joined: Joined) -> np.ndarray:
+def _quality(joined: Joined, each: Each) -> np.ndarray:
     """Higher is better: the first store before the others, then pixels of the file it came from, then sharpness."""
-    sharp = np.concatenate(
-        [
-            sharpness(joined.read(np.arange(start, min(start + _AT_ONCE, len(joined)))))
-            for start in range(0, len(joined), _AT_ONCE)
-        ]
-    )
+    sharp = np.concatenate([part for _, part in each(_Sharpness(joined), range(0, len(joined), _AT_ONCE))])
     pixels = np.concatenate(
         [
             table["width"].to_numpy(zero_copy_only=False).astype(np.float64)
@@ -184,6 +181,16 @@ def _quality(joined: Joined) -> np.ndarray:
     rank = np.empty(len(order))
     rank[order] = np.arange(len(order))
     return rank
+
+
+@dataclass(frozen=True)
+class _Sharpness:
+    """From a block's start to its pictures' sharpness."""
+
+    joined: Joined
+
+    def __call__(self, start: int) -> np.ndarray:
+        return sharpness(self.joined.read(np.arange(start, min(start + _AT_ONCE, len(self.joined)))))
 
 
 def set_aside(found: Found) -> int:

@@ -1,11 +1,8 @@
 """A features file in the making: rows are added block by block, survive a kill, and become the file at the end.
 
-    .NAME.draft/rows        the file's head, if its format has one, and the rows so far
-    .NAME.draft/state.json  what the rows are of (as the file will say of itself), and how many are safe on disk
-    .NAME.draft/groups      Parquet in the making: row groups made of the rows so far
-
-Numpy's and safetensors' files are a head and rows, so the draft becomes the file by renaming. Parquet cannot be added to once
-its writer is gone: after a kill its file is made anew from the rows, which cost far more than that.
+.NAME.draft/rows        the file so far, which becomes the file by renaming
+.NAME.draft/state.json  what the rows are of (as the file will say of itself), and how many are safe on disk
+.NAME.draft/rest-N      Parquet: the last of N rows, which do not fill a row group yet
 """
 
 from __future__ import annotations
@@ -13,29 +10,25 @@ from __future__ import annotations
 import fcntl
 import io
 import json
-import os
 import shutil
 import time
 from collections.abc import Callable, Iterable
-from contextlib import nullcontext, suppress
-from itertools import islice
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 
-from striate.app.feature_files import ABOUT, about_file, keys_file, parquet_schema, write_keys
+from striate.app.direct_file import DirectFile
+from striate.app.draft_rows import DraftRows, PlainRows, RowGroups
+from striate.app.feature_files import ABOUT, about_file, keys_file, write_keys
 from striate.errors import BadInput
 from striate.files import full_disk, is_full_disk, write_whole
 
 SAVE_EVERY_S = 5.0
-# Bytes that wait for the disk: what is left at the end is waited for.
+# Where writing is not direct, bytes wait for the disk; what is left at the end is waited for.
 _SAVE_EVERY_BYTES = 64 << 20
-# A row group of Parquet: the least that readers take at once.
-_GROUP_BYTES, _GROUP_ROWS = 16 << 20, 1 << 16
 
 
 class Draft:
@@ -59,78 +52,59 @@ class Draft:
     ) -> None:
         self._out, self._about, self._keys, self._save_every_s = out, about, keys, save_every_s
         self._row_bytes = int(about["dim"]) * np.dtype(about["dtype"]).itemsize
-        self._head = _head(out.suffix, about, keys)
         self._folder = draft_folder(out)
-        self._rows, self._state = self._folder / "rows", self._folder / "state.json"
+        self._state = self._folder / "state.json"
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
-            self._file = self._rows.open("r+b" if self._rows.exists() else "w+b")
+            self._file = DirectFile(self._folder / "rows")
         except OSError as error:
             raise BadInput(f"{out} cannot be written: {error.strerror}") from None
         _lock(self._file, out)
-        self.done = self._found()
-        self._file.write(self._head)
-        self._file.truncate(len(self._head) + self.done * self._row_bytes)
-        self._file.seek(0, os.SEEK_END)
+        self._rows = _draft_rows(self._file, self._folder, out.suffix, about, keys)
+        self.done = self._rows.begin(self._safe())
         self._saved, self._saved_at = self.done, time.monotonic()
-        self._groups = RowGroups(self._folder, about, keys) if out.suffix == ".parquet" else None
 
     def __enter__(self) -> Draft:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        with suppress(OSError) if error is not None else nullcontext():
-            self._file.close()
-        if self._groups is not None:
-            self._groups.close()
+        self._rows.close()
+        self._file.close()
         if isinstance(error, Exception) and is_full_disk(error):
             raise full_disk(self._out) from None
 
-    def _found(self) -> int:
-        """Rows of the same kind that an earlier process left, as far as they are known to be whole."""
+    def _safe(self) -> int:
+        """Rows of the same kind that an earlier process left."""
         try:
             state = json.loads(self._state.read_text())
-            size = os.fstat(self._file.fileno()).st_size
-            rows = int(state["rows"]) if state["about"] == self._about else 0
+            return int(state["rows"]) if state["about"] == self._about else 0
         except (OSError, ValueError, KeyError, TypeError):
             return 0
-        return rows if size >= len(self._head) + rows * self._row_bytes else 0
 
     def append(self, block: np.ndarray) -> None:
         """Add rows (n, dim), which become the file's dtype."""
-        self._file.write(np.ascontiguousarray(block, dtype=self._about["dtype"]).data)
+        self._rows.append(block)
         self.done += len(block)
-        if self._groups is not None:
-            self._file.flush()
-            self._groups.follow(self.done)
         many = (self.done - self._saved) * self._row_bytes >= _SAVE_EVERY_BYTES
         if many or time.monotonic() - self._saved_at >= self._save_every_s:
             self.save()
 
     def save(self) -> None:
         """Make the rows so far safe: what comes after them may be lost to a kill."""
-        self._file.flush()
-        os.fsync(self._file.fileno())
+        self._rows.sync()
         state = json.dumps({"about": self._about, "rows": self.done})
         write_whole(self._state, lambda temporary: temporary.write_text(state))
-        if self._groups is not None:
-            self._groups.sync()
+        self._rows.tidy()
         self._saved, self._saved_at = self.done, time.monotonic()
 
     def finish(self) -> None:
         """Turn the draft into the file."""
         assert self.done == self._about["count"], "rows are missing"
-        if self._groups is not None:
-            self._groups.finish(self.done, self._out)
-        else:
-            if self._out.suffix == ".safetensors":
-                self._file.writelines(key.encode() for key in self._keys())
-            self._file.flush()
-            os.fsync(self._file.fileno())
-            if self._out.suffix == ".npy":
-                write_whole(keys_file(self._out), lambda temporary: write_keys(temporary, self._keys()))
-                write_whole(about_file(self._out), lambda temporary: temporary.write_text(json.dumps(self._about)))
-            self._rows.rename(self._out)
+        self._rows.finish()
+        if self._out.suffix == ".npy":
+            write_whole(keys_file(self._out), lambda temporary: write_keys(temporary, self._keys()))
+            write_whole(about_file(self._out), lambda temporary: temporary.write_text(json.dumps(self._about)))
+        (self._folder / "rows").rename(self._out)
         shutil.rmtree(self._folder)
 
 
@@ -150,7 +124,7 @@ def discard_draft(out: Path) -> None:
     shutil.rmtree(draft_folder(out))
 
 
-def _lock(file: IO[bytes], out: Path) -> None:
+def _lock(file: DirectFile | IO[bytes], out: Path) -> None:
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
@@ -158,56 +132,14 @@ def _lock(file: IO[bytes], out: Path) -> None:
         raise BadInput(f"another process is writing {out}: wait for it, or choose another name") from None
 
 
-class RowGroups:
-    """A Parquet file that follows the rows of a draft, a row group behind.
-
-    Args:
-        folder: the draft's; its rows are float32, and flushed.
-        about: what the file says of itself.
-        keys: gives one a row, in order.
-    """
-
-    def __init__(self, folder: Path, about: dict[str, Any], keys: Callable[[], Iterable[str]]) -> None:
-        self._rows, self._file, self._dim = folder / "rows", folder / "groups", int(about["dim"])
-        self._keys = iter(keys())
-        self._schema = parquet_schema(self._dim, about)
-        self._size = max(1, min(_GROUP_ROWS, _GROUP_BYTES // (4 * self._dim)))
-        # Neither would make activities smaller by a tenth.
-        self._writer = pq.ParquetWriter(
-            self._file, self._schema, compression="none", use_dictionary=False, write_statistics=False
-        )
-        self._done = 0
-
-    def follow(self, rows: int) -> None:
-        """Make row groups of the draft's rows as far as they are full."""
-        while rows - self._done >= self._size:
-            self._add(self._size)
-
-    def _add(self, count: int) -> None:
-        values = np.fromfile(self._rows, np.float32, count * self._dim, offset=4 * self._done * self._dim)
-        embedding = pa.FixedSizeListArray.from_arrays(pa.array(values), type=self._schema.field("embedding").type)
-        keys = pa.array(islice(self._keys, count), pa.string())
-        self._writer.write_table(pa.table([keys, embedding], schema=self._schema))
-        self._done += count
-
-    def sync(self) -> None:
-        """Have what is there written to the disk, so that less is left to wait for at the end."""
-        with self._file.open("rb") as file:
-            os.fsync(file.fileno())
-
-    def finish(self, rows: int, out: Path) -> None:
-        """Add what is left, and become the file."""
-        self.follow(rows)
-        if rows > self._done:
-            self._add(rows - self._done)
-        self._writer.close()
-        write_whole(out, self._file.rename)
-
-    def close(self) -> None:
-        """Leave off, if it is not finished; what is there serves nobody."""
-        with suppress(OSError):
-            self._writer.close()
-        self._file.unlink(missing_ok=True)
+def _draft_rows(
+    file: DirectFile, folder: Path, suffix: str, about: dict[str, Any], keys: Callable[[], Iterable[str]]
+) -> DraftRows:
+    if suffix == ".parquet":
+        return RowGroups(file, folder, about, keys)
+    head, dtype = _head(suffix, about, keys), np.dtype(about["dtype"])
+    ends_in_keys = suffix == ".safetensors"
+    return PlainRows(file, head, lambda: (key.encode() for key in (keys() if ends_in_keys else ())), dtype, int(about["dim"]))
 
 
 def _head(suffix: str, about: dict[str, Any], keys: Callable[[], Iterable[str]]) -> bytes:
@@ -217,7 +149,7 @@ def _head(suffix: str, about: dict[str, Any], keys: Callable[[], Iterable[str]])
         head = io.BytesIO()
         np.lib.format.write_array_header_1_0(head, {"descr": dtype.str, "fortran_order": False, "shape": shape})
         return head.getvalue()
-    return _safetensors_head(about, shape, dtype, keys) if suffix == ".safetensors" else b""
+    return _safetensors_head(about, shape, dtype, keys)
 
 
 def _safetensors_head(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ import numpy as np
 
 from striate.app.encoders import Source, check_layer, default_layer, encoder_of, fitting, source_of, store_for
 from striate.app.encoding import block_size, blocks
+from striate.app.encoding_afar import EncodeBlock, SentModel
 from striate.app.feature_draft import SAVE_EVERY_S, Draft, discard_draft, draft_folder
 from striate.app.feature_files import FORMAT, SUFFIXES, VERSION, Features, read_features
 from striate.app.overlap import Behind
@@ -19,7 +20,7 @@ from striate.app.probing import encode_all
 from striate.app.screen import Screen
 from striate.errors import BadInput
 from striate.images import ImageStore
-from striate.models.encoder import Encoder
+from striate.images.work import Each
 
 __all__ = [
     "Features",
@@ -45,6 +46,7 @@ def encode_store(
     overwrite: bool = False,
     half: bool = False,
     save_every_s: float = SAVE_EVERY_S,
+    each: Each | None = None,
 ) -> Features:
     """A layer's features of every picture of a store, in a file whose suffix says its format.
 
@@ -60,6 +62,7 @@ def encode_store(
         overwrite: replace a file that is there.
         half: float16, half the bytes (not for Parquet).
         save_every_s: seconds of work that a kill may cost.
+        each: has blocks encoded elsewhere, on what is `device` there; the bytes are the same. The model then is given by name.
 
     Raises:
         BadInput: the model does not fit the pictures or has no such layer, or the file is there already.
@@ -72,31 +75,49 @@ def encode_store(
     there = BadInput(f"{out} is there already: choose another name, or --overwrite it")
     if out.exists() and not overwrite and not draft_folder(out).exists():
         raise there
-    found = fitting(source, store, device)
+    found = fitting(source, store, device if each is None else "cpu")
     if found.warning:
         screen.warn(found.warning)
     layer = check_layer(layer or default_layer(found.encoder), found.encoder)
     about = describe(found, layer, store, "float16" if half else "float32")
+    # What is safe are whole blocks: the same again after a kill, where products of other shapes might round differently.
+    size = block_size(found.encoder, layer)
     if out.exists() and not overwrite:
         # Killed between giving the file its name and tidying up: all was done.
         if (finished := read_features(out)).about != about:
             raise there
         discard_draft(out)
         return finished
-    return _write(found.encoder, layer, store, out, about, screen, save_every_s)
+    if each is None:
+        return _write(lambda start: blocks(found.encoder, store, layer, size, start), store, out, about, screen, save_every_s)
+    assert not isinstance(source, Source), "a model travels by its name"
+    encode = EncodeBlock(SentModel.of(source, found, device), store, layer, size, about["dtype"])
+    afar = each
+    return _write(
+        lambda start: (block for _, block in afar(encode, range(start, len(store), size))),
+        store,
+        out,
+        about,
+        screen,
+        save_every_s,
+    )
 
 
 def _write(
-    encoder: Encoder, layer: str, store: ImageStore, out: Path, about: dict[str, Any], screen: Screen, save_every_s: float
+    encoded: Callable[[int], Iterator[np.ndarray]],
+    store: ImageStore,
+    out: Path,
+    about: dict[str, Any],
+    screen: Screen,
+    save_every_s: float,
 ) -> Features:
+    """Blocks from a position on, into a file."""
     with Draft(out, about, store.iter_keys, save_every_s) as draft:
         if draft.done:
             screen.say(f"going on after {draft.done:,} pictures of {len(store):,}")
-        # What is safe are whole blocks: the same again after a kill, where products of other shapes might round differently.
-        size = block_size(encoder, layer)
         with screen.progress("encoding", len(store), "pictures") as task, Behind() as writer:
             task.skip(draft.done)
-            for block in blocks(encoder, store, layer, size, draft.done):
+            for block in encoded(draft.done):
                 writer.call(draft.append, block)
                 task.advance(len(block))
         draft.finish()

@@ -30,14 +30,14 @@ def add_workers_argument(parser: argparse.ArgumentParser) -> None:
 
 
 @contextmanager
-def pooled(address: str | None, workers: int | None, threads: int = 1, gpu: bool = False) -> Iterator[Pool | None]:
+def pooled(address: str | None, workers: int | None, threads: int = 1, device: str = "cpu") -> Iterator[Pool | None]:
     """The workers that were asked for; None where none were.
 
     Args:
         address: the option.
         workers: the option.
         threads: of products, in each.
-        gpu: whether each needs one of its own.
+        device: that they compute on, as the option of that name says it.
 
     Raises:
         BadInput: options that say nothing together, or no cluster.
@@ -51,5 +51,5 @@ def pooled(address: str | None, workers: int | None, threads: int = 1, gpu: bool
         raise BadInput(f"--workers must be at least 1, found {workers}")
     from striate.cluster.pool import pool
 
-    with pool(address, workers, threads, gpu) as workers_there:
+    with pool(address, workers, threads, device) as workers_there:
         yield workers_there

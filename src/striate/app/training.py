@@ -9,7 +9,7 @@ import signal
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -20,6 +20,7 @@ from safetensors.torch import load_file
 import striate
 from striate.app.build import Experiment, Resumed, build, open_store
 from striate.app.load import load_model, save_model
+from striate.app.pooled import pooled
 from striate.app.recipe import Recipe, check_recipe
 from striate.app.replicas import Asked, check_crew, crewed
 from striate.app.screen import Screen, Task
@@ -28,6 +29,7 @@ from striate.cluster.parallel import Share, agreed, any_process, check_alike
 from striate.compute import keep_memory
 from striate.errors import BadInput, Interrupted, StriateError
 from striate.files import full_disk, is_full_disk
+from striate.images.work import Each, one_by_one
 from striate.preprocess import Preprocessor
 from striate.train import Hooks, Run, save_start, train
 from striate.train.checkpoint import read_json, write_tensors, write_text
@@ -68,7 +70,8 @@ def new_run(
         raise BadInput(f"{path} holds a run already: resume it with `striate resume {path}`, or name another with --run")
     share = share or Share()
     _check_alike(share, recipe)
-    experiment = build(recipe, screen.say, share=share, profile=profile)
+    with _gatherers(recipe, replicas) as each:
+        experiment = build(recipe, screen.say, share=share, profile=profile, each=each or one_by_one)
     check_crew(experiment, replicas)
     with agreed(share):
         if init is not None:
@@ -139,6 +142,12 @@ def resume_run(
         run.describe(cluster=experiment.subject.spread)
     with crewed(experiment, run, screen, replicas) as crew:
         return _train(crew, run, screen, profile)
+
+
+def _gatherers(recipe: Recipe, replicas: Asked | None) -> AbstractContextManager[Each | None]:
+    """Whoever gathers what preprocessing is fitted on: the cluster that will train, where that is whole pictures."""
+    whole = recipe.preprocess.patch is None and replicas is not None
+    return pooled(replicas.address if whole and replicas else None, None, torch.get_num_threads())
 
 
 def _check_alike(share: Share, recipe: Recipe) -> None:

@@ -22,8 +22,8 @@ from striate.errors import BadInput, StriateError
 
 # What numbers and decoded pixels depend on. (Ray compares its own version, and Python's.)
 _COMPARED = ("striate", "torch", "numpy", "pillow", "simplejpeg")
-# Works kept by a process: a driver does one after another.
-_KEPT = 2
+# Works kept by a process: one may be fed by another.
+_KEPT = 3
 _kept: OrderedDict[str, Callable[[Any], Any]] = OrderedDict()
 
 
@@ -55,7 +55,7 @@ def pack(work: Callable[[Any], Any]) -> list[Any]:
     """Work as bytes, and its arrays as they lie in memory: all processes of a machine then read the same ones."""
     arrays: list[pickle.PickleBuffer] = []
     packed = pickle.dumps(work, protocol=5, buffer_callback=arrays.append)
-    return [packed, *(np.frombuffer(array, dtype=np.uint8) for array in arrays)]
+    return [packed, *(np.frombuffer(array.raw(), dtype=np.uint8) for array in arrays)]
 
 
 def unpack(packed: list[Any]) -> Callable[[Any], Any]:

@@ -124,6 +124,10 @@ class OwnPlaces:
             one.memory.copy_(state[f"{one.name}.memory"])
         self.step_number = int(state["step"])
 
+    def leave(self) -> None:
+        """See `Wire.leave`."""
+        self._wire.leave()
+
     def whole(self) -> dict[str, Tensor]:
         """As `TiledLearner.state`: all of it on the first process; asked for by all at the same time."""
         return self.tiled.state()

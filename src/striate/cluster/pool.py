@@ -7,6 +7,7 @@ time, and so much memory is used, whatever the store's size. Work that goes by a
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 import threading
@@ -26,11 +27,12 @@ In = TypeVar("In")
 Out = TypeVar("Out")
 
 # An item that was lost so often is taken for the cause.
-_TRIES = 4
+_TRIES = 3
 # Items on their way or waiting for those before them, for each that may be under way.
 _READY = 2
 # Machines come and go: how often they are counted, and how long nobody may be there.
 _COUNT_EVERY_S, _PATIENCE_S = 5.0, 60.0
+_NUMBERS = itertools.count()
 
 
 @dataclass
@@ -50,22 +52,25 @@ class Pool:
         ray: connected.
         workers: so many items are worked on at a time; None: as many as the cluster has room for.
         threads: of products, in each.
-        gpu: whether each needs one of its own.
+        device: `cuda`: each needs a GPU of its own; `auto`: if the cluster has any; `cpu`.
 
     Attributes:
+        device: what they compute on.
         lost: how often an item was lost with its worker.
 
     Raises:
         BadInput: the cluster has no processor, or no GPU, for them.
     """
 
-    def __init__(self, ray: ModuleType, workers: int | None = None, threads: int = 1, gpu: bool = False) -> None:
-        self._ray, self._asked, self._threads, self._gpu = ray, workers, threads, gpu
+    def __init__(self, ray: ModuleType, workers: int | None = None, threads: int = 1, device: str = "cpu") -> None:
+        self._ray, self._asked, self._threads = ray, workers, threads
+        self._gpu = device.startswith("cuda") or (device == "auto" and ray.cluster_resources().get("GPU", 0) > 0)
+        self.device = "cuda" if self._gpu else "cpu"
         self._task = ray.remote(carry_out)
-        self._made, self.lost = 0, 0
+        self.lost = 0
         self._counted_s = self._there_s = float("-inf")
         if self._room() == 0:
-            raise BadInput(f"the Ray cluster has no {'GPU' if gpu else 'processor'} to work on: see `ray status`")
+            raise BadInput(f"the Ray cluster has no {'GPU' if self._gpu else 'processor'} to work on: see `ray status`")
 
     def _room(self) -> int:
         """How many items the cluster can work on at a time, as it is now."""
@@ -94,8 +99,7 @@ class Pool:
         Raises:
             StriateError: what the work raised for the first item, in order, for which it did; or an item ended its workers.
         """
-        self._made += 1
-        chore = Chore(f"{id(self):x}.{self._made}", [self._ray.put(pack(work))], self._threads, own_versions())
+        chore = Chore(f"{os.getpid()}.{next(_NUMBERS)}", [self._ray.put(pack(work))], self._threads, own_versions())
         waiting: deque[_Errand] = deque()
         left = iter(items)
         try:
@@ -173,14 +177,14 @@ def _given_up(errand: _Errand, otherwise: Callable[[Any], Any] | None) -> Any:
 
 
 @contextmanager
-def pool(address: str, workers: int | None, threads: int = 1, gpu: bool = False) -> Iterator[Pool]:
+def pool(address: str, workers: int | None, threads: int = 1, device: str = "cpu") -> Iterator[Pool]:
     """Workers, for as long as they are needed.
 
     Args:
         address: of a running Ray cluster, HOST:PORT or `auto`; `local` starts one here.
         workers: see `Pool`; of a local one, by default as many as this machine has processors for.
         threads: of products, in each.
-        gpu: whether each needs one of its own.
+        device: see `Pool`.
 
     Raises:
         BadInput: Ray is not installed, nobody answers, or there is nobody to work.
@@ -195,4 +199,4 @@ def pool(address: str, workers: int | None, threads: int = 1, gpu: bool = False)
         if threading.current_thread() is threading.main_thread():
             # Ray would end the process, and say nothing of what is saved.
             signal.signal(signal.SIGTERM, answer)
-        yield Pool(ray, workers, threads, gpu)
+        yield Pool(ray, workers, threads, device)

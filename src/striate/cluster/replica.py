@@ -17,6 +17,7 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from torch import Tensor
 
+from striate.cluster.ahead import Ahead
 from striate.cluster.contents import Changes, Content, Gradients
 from striate.cluster.flat import Flat
 from striate.cluster.pauses import Coming, Learned, Needed, Waiting, Work, driven
@@ -101,12 +102,14 @@ class Pace:
         push_every: steps from push to push; their gradients, or changes, are added up.
         rounds: whether it waits for the others after each push.
         rates: for the shards' rule; None: the learner's own, by its schedule.
+        ahead: the rule by which it takes steps of its own between pulls, where gradients are sent; empty for none.
     """
 
     pull_every: int = 1
     push_every: int = 1
     rounds: bool = False
     rates: Rates | None = None
+    ahead: str = ""
 
 
 @dataclass
@@ -152,7 +155,7 @@ class Replica(Generic[B]):
         flat = Flat(learner.exchanged())
         # One message does for both where they are due together; and its answer has one's own push in it.
         self._flat, self._swaps = flat, pace.rounds or not gradients or pace.pull_every == pace.push_every
-        self._make = Gradients if gradients else Changes
+        self._gradients = gradients
         self._begin()
 
     def _begin(self) -> None:
@@ -162,10 +165,18 @@ class Replica(Generic[B]):
         self.learner.refresh()
         self.traffic.pulls += 1
         self._base = pulled.versions
-        self._content: Content[B] = self._make(self.learner, self._flat)
+        self._content: Content[B] = self._new_content()
         self._pushing: Waiting[Any] | None = None
         self._pulling: Waiting[Pulled] | None = None
         self._unsent, self._since_pull, self._rates, self._step_s = 0, 0, Rates(1.0, 0.0), 0.0
+
+    def _new_content(self) -> Content[B]:
+        if not self._gradients:
+            return Changes(self.learner, self._flat)
+        pace, ahead = self.pace, None
+        if pace.ahead:
+            ahead = Ahead(pace.ahead, self._flat, pace.push_every, pace.rates)
+        return Gradients(self.learner, self._flat, ahead)
 
     @property
     def step_number(self) -> int:
@@ -229,7 +240,7 @@ class Replica(Generic[B]):
         self._base = pulled.versions
         if pulled.values is not None:
             self.traffic.pulls += 1
-            self._content.take_in(pulled.values)
+            self._content.take_in(pulled.values, pulled.versions[0].updates if pulled.versions else 0)
 
     def _send(self) -> Work[None]:
         """Push what has added up, unless the last push is still on its way and there is time."""

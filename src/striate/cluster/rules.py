@@ -94,17 +94,19 @@ class Rule:
         apply: changes values and memories in place.
         memories: how many vectors it remembers.
         takes_gradients: whether it is given gradients, or changes.
+        fades: whether steps grow shorter with the gradients seen.
     """
 
     apply: Callable[[Tensor, Sequence[Tensor], Tensor, Rates], None]
     memories: int
     takes_gradients: bool
+    fades: bool = False
 
 
 RULES = {
     "sgd": Rule(sgd, 0, takes_gradients=True),
     "momentum": Rule(momentum, 1, takes_gradients=True),
-    "adagrad": Rule(adagrad, 1, takes_gradients=True),
+    "adagrad": Rule(adagrad, 1, takes_gradients=True, fades=True),
     "delta": Rule(delta, 0, takes_gradients=False),
     "nesterov": Rule(nesterov, 1, takes_gradients=False),
 }

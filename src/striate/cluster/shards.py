@@ -11,7 +11,6 @@ A shard that is begun again from a snapshot has lost the pushes since. It sees t
 from __future__ import annotations
 
 import time
-import warnings
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ import torch
 from torch import Tensor
 
 from striate.cluster.rules import RULES, TINY
+from striate.compute import as_tensor as as_tensor
 from striate.train.updates import Rates
 
 
@@ -156,9 +156,7 @@ class Shard:
         if self._forget:
             self.memories[0].mul_(1 - self._forget)
         self._rule.apply(self.values, self.memories, gradient, rates)
-        for rows in self._rows:
-            filters = self.values[rows.start : rows.stop].view(-1, rows.width)
-            filters.div_(filters.norm(dim=1, keepdim=True).clamp_min_(TINY))
+        keep_norms(self.values, self._rows)
         self.updates += 1
 
     def update_s(self) -> float:
@@ -202,15 +200,14 @@ class Shard:
         self.staleness = Counter({int(key): int(value) for key, value in counted["staleness"].items()})
 
 
+def keep_norms(values: Tensor, rows: Sequence[Rows]) -> None:
+    """Filters of a flat vector that are kept at norm one have it again."""
+    for one in rows:
+        filters = values[one.start : one.stop].view(-1, one.width)
+        filters.div_(filters.norm(dim=1, keepdim=True).clamp_min_(TINY))
+
+
 def finite(update: np.ndarray) -> bool:
     """Whether every number is; a sum tells nearly always, at the speed of memory."""
     held = as_tensor(update)
     return bool(torch.isfinite(held.sum())) or bool(torch.isfinite(held).all())
-
-
-def as_tensor(update: np.ndarray) -> Tensor:
-    """An array as a tensor that is only read, without a copy."""
-    with warnings.catch_warnings():
-        # What came through shared memory cannot be written to, and is not.
-        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
-        return torch.from_numpy(update)

@@ -12,6 +12,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Protocol
 
 import torch
 import torch.distributed as dist
@@ -39,12 +40,33 @@ class Broken(StriateError):
         self.speaker, self.exit_code = speaker, exit_code
 
 
+class Work(Protocol):
+    """One message on its way."""
+
+    def wait(self) -> object:
+        """Until it is there."""
+
+
+class Near(Protocol):
+    """Another way to some of the others (`neighbours.py`)."""
+
+    def __contains__(self, rank: int) -> bool:
+        """Whether a process can be reached by it."""
+
+    def send(self, tensor: Tensor, to: int) -> Work:
+        """Begin to send."""
+
+    def receive(self, tensor: Tensor, source: int) -> Work:
+        """Begin to receive."""
+
+    def leave(self) -> None:
+        """Say that nothing more will come."""
+
+
 class Arrival:
     """Messages on their way, and what must stay in memory until they are there."""
 
-    def __init__(
-        self, profile: Profile, works: Sequence[dist.Work], incoming: list[Tensor], outgoing: Sequence[Tensor]
-    ) -> None:
+    def __init__(self, profile: Profile, works: Sequence[Work], incoming: list[Tensor], outgoing: Sequence[Tensor]) -> None:
         self._profile, self._works, self._incoming, self._outgoing = profile, works, incoming, outgoing
 
     def wait(self) -> list[Tensor]:
@@ -68,14 +90,29 @@ class Wire:
         count: of how many.
         profile: where sending and waiting are counted.
         collective_up_to: messages of up to so many bytes to all go as one collective; the others in pairs.
+        near: a shorter way to processes of this machine, for what is in memory and goes in pairs.
     """
 
-    def __init__(self, rank: int = 0, count: int = 1, profile: Profile | None = None, collective_up_to: int = 0) -> None:
-        self.rank, self.count = rank, count
+    def __init__(
+        self,
+        rank: int = 0,
+        count: int = 1,
+        profile: Profile | None = None,
+        collective_up_to: int = 0,
+        near: Near | None = None,
+    ) -> None:
+        self.rank, self.count, self._near = rank, count, near
         self.profile = profile or Profile()
         self.collective_up_to = collective_up_to
         self.received = 0
         """Bytes that came from other processes, small talk (metrics, agreements) apart."""
+
+    def leave(self) -> None:
+        """Nothing more will come from here: whoever waits for this process is not to wait any longer."""
+        if self._near is not None:
+            self._near.leave()
+        if self.count > 1 and dist.is_initialized():
+            dist.destroy_process_group()
 
     def gather(self, own: Tensor, lengths: Sequence[int]) -> Arrival:
         """Everybody's flat tensor to everybody.
@@ -100,17 +137,25 @@ class Wire:
         """
         own = outgoing[self.rank]
         incoming = [own if rank == self.rank else own.new_empty(length) for rank, length in enumerate(lengths)]
-        operations = []
-        for distance in range(1, self.count):
-            # Everybody begins with a neighbour of its own, so that no one is sent everything at once.
-            to, source = (self.rank + distance) % self.count, (self.rank - distance) % self.count
-            if outgoing[to].numel():
-                operations.append(dist.P2POp(dist.isend, outgoing[to], to))
-            if lengths[source]:
-                operations.append(dist.P2POp(dist.irecv, incoming[source], source))
-                self.received += incoming[source].nbytes
+        near = None if own.is_cuda else self._near
+        operations: list[dist.P2POp] = []
+        works: list[Work] = []
         with self.profile.part("sending"), reached():
-            works = dist.batch_isend_irecv(operations) if operations else []
+            for distance in range(1, self.count):
+                # Everybody begins with a neighbour of its own, so that no one is sent everything at once.
+                to, source = (self.rank + distance) % self.count, (self.rank - distance) % self.count
+                if outgoing[to].numel():
+                    if near is not None and to in near:
+                        works.append(near.send(outgoing[to], to))
+                    else:
+                        operations.append(dist.P2POp(dist.isend, outgoing[to], to))
+                if lengths[source]:
+                    self.received += incoming[source].nbytes
+                    if near is not None and source in near:
+                        works.append(near.receive(incoming[source], source))
+                    else:
+                        operations.append(dist.P2POp(dist.irecv, incoming[source], source))
+            works += dist.batch_isend_irecv(operations) if operations else []
         return Arrival(self.profile, works, incoming, outgoing)
 
     def _gather_at_once(self, own: Tensor, lengths: Sequence[int]) -> Arrival:

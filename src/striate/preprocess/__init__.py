@@ -2,6 +2,7 @@
 
 from striate.preprocess.crops import Cropper as Cropper
 from striate.preprocess.crops import CropSettings as CropSettings
+from striate.preprocess.gathering import fitted as fitted
 from striate.preprocess.layout import PatchLayout as PatchLayout
 from striate.preprocess.moments import Moments as Moments
 from striate.preprocess.patches import batches_of as batches_of

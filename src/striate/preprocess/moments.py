@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from striate.compute import as_tensor
 from striate.errors import BadInput
 
 # 1,024 products of at most 128 * 128 stay within 2^24, where float32 counts exactly.
@@ -28,12 +29,13 @@ class Moments:
 
     Args:
         dim: width of a row.
+        shift: taken off float rows, (dim,) float64, near their mean; None: the first batch's mean.
     """
 
-    def __init__(self, dim: int) -> None:
+    def __init__(self, dim: int, shift: Tensor | None = None) -> None:
         self.dim = dim
         self.count = 0
-        self._shift: Tensor | None = None
+        self._shift = shift
         self._sum = torch.zeros(dim, dtype=torch.float64)
         # Blocks on and above the diagonal only; `covariance` mirrors them.
         self._scatter = torch.zeros(dim, dim, dtype=torch.float64)
@@ -83,18 +85,31 @@ class Moments:
         Raises:
             BadInput: they are of different widths.
         """
+        merged = self._copy()
+        merged.absorb(other)
+        return merged
+
+    def absorb(self, other: Moments) -> None:
+        """Take in another's rows; in place, at the price of an addition.
+
+        Raises:
+            BadInput: they are of another width.
+        """
         if self.dim != other.dim:
             raise BadInput(f"moments of widths {self.dim} and {other.dim} cannot be merged")
-        if self._shift is None or other._shift is None:
-            return (other if self._shift is None else self)._copy()
-        merged = self._copy()
-        # Re-express the other's sums about this one's shift: exact where the shifts are equal.
+        if other._shift is None:
+            return
+        if self._shift is None:
+            self._shift = other._shift.clone()
         delta = other._shift - self._shift
-        cross = torch.outer(other._sum, delta)
-        merged._scatter += other._scatter + cross + cross.t() + other.count * torch.outer(delta, delta)
-        merged._sum += other._sum + other.count * delta
-        merged.count += other.count
-        return merged
+        self._sum += other._sum
+        self._scatter += other._scatter
+        if bool(delta.any()):
+            # Re-express the other's sums about this one's shift.
+            cross = torch.outer(other._sum, delta)
+            self._scatter += cross + cross.t() + other.count * torch.outer(delta, delta)
+            self._sum += other.count * delta
+        self.count += other.count
 
     def _copy(self) -> Moments:
         copy = Moments(self.dim)
@@ -102,6 +117,16 @@ class Moments:
         copy._shift = None if self._shift is None else self._shift.clone()
         copy._sum, copy._scatter = self._sum.clone(), self._scatter.clone()
         return copy
+
+    def __getstate__(self) -> dict[str, np.ndarray]:
+        """As arrays, which other processes of the machine need not copy."""
+        return {name: tensor.numpy() for name, tensor in self.state().items()}
+
+    def __setstate__(self, state: Mapping[str, np.ndarray]) -> None:
+        """Those arrays; what cannot be written to is not."""
+        self.dim, self.count = len(state["sum"]), int(state["count"])
+        self._shift = None if np.isnan(state["shift"]).any() else as_tensor(state["shift"])
+        self._sum, self._scatter = as_tensor(state["sum"]), as_tensor(state["scatter"])
 
     @property
     def mean(self) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Protocol
 
@@ -59,7 +60,11 @@ def _cut(pictures: np.ndarray, tops: np.ndarray, lefts: np.ndarray, size: int) -
 def batches_of(pictures: Pictures, size: int = 4096, limit: int | None = None) -> Iterator[np.ndarray]:
     """The pictures in order, uint8 (at most size, c, h, w) at a time; fewer where they are large."""
     total = len(pictures) if limit is None else min(limit, len(pictures))
-    if total:
-        size = max(1, min(size, _BATCH_BYTES // pictures[0:1].nbytes))
+    size = batch_size(pictures, size)
     for start in range(0, total, size):
         yield pictures[start : min(start + size, total)]
+
+
+def batch_size(pictures: Pictures, most: int = 4096) -> int:
+    """So many pictures are taken at once: fewer where they are large."""
+    return max(1, min(most, _BATCH_BYTES // math.prod(pictures.shape[-3:])))

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from striate.app.pooled import add_address_argument, add_workers_argument, pooled
 from striate.errors import BadInput
 
 if TYPE_CHECKING:
@@ -42,13 +43,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", default="auto")
     parser.add_argument("--dry-run", action="store_true", help="report only, set nothing aside")
     parser.add_argument("--undo", action="store_true", help="take back what this verb set aside")
+    add_address_argument(parser)
+    add_workers_argument(parser)
     parser.add_argument("--page", type=Path, help="where the report goes (default: STORE/duplicates.html)")
 
 
 def run(args: argparse.Namespace, screen: Screen) -> dict[str, Any]:
     """Find, group, set aside, report."""
+    from torch import get_num_threads
+
     from striate.app.duplicates import find_duplicates, set_aside, summary, write_page
     from striate.images import ImageStore
+    from striate.images.work import one_by_one
 
     stores = [ImageStore(path) for path in (args.store, *args.against)]
     if args.undo:
@@ -58,22 +64,26 @@ def run(args: argparse.Namespace, screen: Screen) -> dict[str, Any]:
         raise BadInput(f"--threshold must be above 0, found {args.threshold}")
     if not 0 <= args.crops <= 4:
         raise BadInput(f"--crops is from 0 to 4 pixels (of 32), found {args.crops}")
+    if args.address is not None and args.device not in ("auto", "cpu"):
+        raise BadInput(f"--device {args.device} is this machine's: a cluster compares on its processors, leave one of them out")
     features = None
     if args.features is not None:
         from striate.app.features import features_of
 
         features = features_of(args.features, stores, args.layer, screen)
-    found = find_duplicates(
-        stores,
-        screen,
-        metric=args.metric,
-        threshold=args.threshold,
-        crops=args.crops,
-        mirrored=args.mirrored,
-        device=args.device,
-        features=features,
-        index=args.index,
-    )
+    with pooled(args.address, args.workers, get_num_threads()) as each:
+        found = find_duplicates(
+            stores,
+            screen,
+            metric=args.metric,
+            threshold=args.threshold,
+            crops=args.crops,
+            mirrored=args.mirrored,
+            device=each.device if each else args.device,
+            features=features,
+            index=args.index,
+            each=each or one_by_one,
+        )
     result = {"store": str(args.store), **summary(found)}
     result["aside"] = 0 if args.dry_run else set_aside(found)
     result["page"] = str(write_page(found, args.page or args.store / "duplicates.html"))

@@ -7,6 +7,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from striate.app.pooled import add_address_argument, add_workers_argument, pooled
+
 if TYPE_CHECKING:
     from striate.app.screen import Screen
 
@@ -27,10 +29,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--half", action="store_true", help="float16: half the bytes (.npy and .safetensors)")
     parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:N; auto (the default) is the first GPU, if any")
     parser.add_argument("--overwrite", action="store_true", help="replace FILE if it is there")
+    add_address_argument(parser)
+    add_workers_argument(parser)
 
 
 def run(args: argparse.Namespace, screen: Screen) -> dict[str, Any]:
     """Encode; the result says what is in the file."""
+    from torch import get_num_threads
+
     from striate.app.encoders import store_for
     from striate.app.features import encode_store
     from striate.compute import keep_memory
@@ -38,16 +44,18 @@ def run(args: argparse.Namespace, screen: Screen) -> dict[str, Any]:
     keep_memory()
     store = store_for(args.run, args.store)
     started = time.perf_counter()
-    features = encode_store(
-        args.run,
-        store,
-        args.out,
-        screen,
-        layer=args.layer,
-        device=args.device,
-        overwrite=args.overwrite,
-        half=args.half,
-    )
+    with pooled(args.address, args.workers, get_num_threads(), args.device) as each:
+        features = encode_store(
+            args.run,
+            store,
+            args.out,
+            screen,
+            layer=args.layer,
+            device=each.device if each else args.device,
+            overwrite=args.overwrite,
+            half=args.half,
+            each=each,
+        )
     about = features.about
     return {
         "out": str(args.out),

@@ -12,6 +12,7 @@ from striate.app.kinds.kind import Prepared, Subject, schedule_settings
 from striate.app.kinds.sharing import profiles
 from striate.app.load import Parts
 from striate.app.recipe import SparseGroup
+from striate.cluster.neighbours import meet
 from striate.cluster.profile import Profile
 from striate.cluster.tiled import TiledLearner, TiledNet, bytes_a_step
 from striate.cluster.tiles import Grid, grid_of
@@ -46,7 +47,8 @@ def build_tiled(
     """
     recipe, group, share = prepared.recipe, prepared.recipe.model, prepared.share
     assert isinstance(group, SparseGroup)
-    wire = Wire(share.rank, share.count, Profile(prepared.device, exact=prepared.profile))
+    near = meet(share.rank, share.count, recipe.cluster.timeout_s)
+    wire = Wire(share.rank, share.count, Profile(prepared.device, exact=prepared.profile), near=near)
     grid = chosen_grid(recipe.cluster.grid, share.count, spec)
     net = TiledNet(spec, grid, wire, group.tied_decoder, group.pool_floor)
     if resumed is not None:

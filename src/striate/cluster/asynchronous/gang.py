@@ -80,18 +80,18 @@ class GangProcess:
         torch.set_num_threads(told.job.threads)
         self._share, self._told, self._brought, self._rows = Share(rank, told.count), told, brought, rows
 
-    def prepare(self) -> str:
-        """Make the workbench, which needs nobody else; the machine that this is on."""
+    def machine(self) -> str:
+        """The one that this is on, by Ray's name."""
         import ray
 
-        self._bench = self._told.bring(self._brought, self._rows, self._share)
         return str(ray.get_runtime_context().get_node_id())
 
     def meet(self, meeting: Meeting, store: dist.Store | None = None) -> None:
-        """Form the group, and begin with the shards' parameters."""
+        """Form the group, make the workbench, and begin with the shards' parameters."""
+        rank, told = self._share.rank, self._told
         with self._leaving():
             _join(meeting, self._share, store)
-            rank, told = self._share.rank, self._told
+            self._bench = told.bring(self._brought, self._rows, self._share)
             self._replica = ReplicaActor(
                 told.name, lambda *_: self._bench, None, None, told.shards[rank], told.cuts[rank], told.job
             )
@@ -133,7 +133,9 @@ class GangProcess:
         try:
             yield
         except BaseException:
-            if dist.is_initialized():
+            if hasattr(self, "_bench"):
+                self._bench.learner.leave()
+            elif dist.is_initialized():
                 dist.destroy_process_group()
             raise
 
@@ -153,7 +155,7 @@ class Gang:
 
         self._ray, self._count, self._others = ray, told.count, others
         self._own = GangProcess(0, told, brought, rows)
-        machines = self._together("prepare")
+        machines = self._together("machine")
         folder = tempfile.mkdtemp(prefix="striate-gang-") if len(set(machines)) == 1 else None
         meeting, store = _opened(folder, told.count)
         try:

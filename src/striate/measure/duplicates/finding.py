@@ -15,9 +15,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from striate.images.work import Each, one_by_one
 from striate.measure.duplicates.align import aligned_distances, tangent_distances, tangents
 from striate.measure.duplicates.rows import PictureRows, Projection, Rows, as_rows, fit_projection, shorten
-from striate.measure.duplicates.search import near_pairs
+from striate.measure.duplicates.search import Blocks, near_pairs
 
 Found = Iterator[tuple[np.ndarray, np.ndarray]]
 Neighbours = Callable[[Tensor, float, Tensor | None], Found]
@@ -94,21 +95,22 @@ class Compared:
         rows: what is compared.
         projection: to short rows; by default principal components of a sample.
         seed: of that sample.
+        each: has the work on all of them done, block by block.
     """
 
-    def __init__(self, rows: Rows, projection: Projection | None = None, seed: int = 0) -> None:
-        self.rows = rows
+    def __init__(self, rows: Rows, projection: Projection | None = None, seed: int = 0, each: Each = one_by_one) -> None:
+        self.rows, self.each = rows, each
         self.projection = projection or fit_projection(rows, seed)
 
     @functools.cached_property
     def short(self) -> Tensor:
         """Short rows, (n, components + 1)."""
-        return shorten(self.rows, self.projection)
+        return shorten(self.rows, self.projection, self.each)
 
     @functools.cached_property
     def planes(self) -> Planes:
         """Tangent planes."""
-        return Planes(self.pictures, self.projection)
+        return Planes(self.pictures, self.projection, self.each)
 
     @property
     def pictures(self) -> PictureRows:
@@ -119,7 +121,7 @@ class Compared:
     @property
     def mirrored(self) -> Compared:
         """The same pictures, left and right exchanged."""
-        return Compared(replace(self.pictures, mirrored=not self.pictures.mirrored), self.projection)
+        return Compared(replace(self.pictures, mirrored=not self.pictures.mirrored), self.projection, each=self.each)
 
 
 def find_pairs(
@@ -139,7 +141,9 @@ def find_pairs(
     passes = 2 if search.mirrored else 1
 
     def every(short: Tensor, reach: float, other: Tensor | None) -> Found:
-        return near_pairs(short, reach, other, search.device, lambda share: progress(share / passes))
+        if compared.each is one_by_one:
+            return near_pairs(short, reach, other, search.device, lambda share: progress(share / passes))
+        return _near_pairs_elsewhere(Blocks.of(short, reach, other, search.device), compared.each, passes, progress)
 
     neighbours = neighbours or every
     parts = [_find(compared, None, search, neighbours)]
@@ -151,21 +155,47 @@ def find_pairs(
     return Pairs.joined(parts)
 
 
+def _near_pairs_elsewhere(blocks: Blocks, each: Each, passes: int, progress: Callable[[float], None]) -> Found:
+    for top, pieces in each(blocks, blocks.tops):
+        progress(blocks.pairs_of(top) / blocks.pairs / passes)
+        yield from pieces
+
+
 def _find(compared: Compared, other: Compared | None, search: Search, neighbours: Neighbours) -> Pairs:
     """Pairs within one collection, or between two."""
     aligned = search.crops > 0 and isinstance(compared.rows, PictureRows)
-    second_of = other or compared
-    parts = []
+    second = other or compared
+    judge = _Judge(compared.rows, second.rows, (compared.planes, second.planes) if aligned else None, search)
     reach = search.reach if aligned else search.threshold
-    for first, second in _collected(neighbours(compared.short, reach, None if other is None else other.short)):
-        if aligned:
-            first, second = screened(compared.planes, second_of.planes, first, second, search.screen)
-            distances = _align(compared.pictures, second_of.pictures, first, second, search)
+    near = _collected(neighbours(compared.short, reach, None if other is None else other.short))
+    return Pairs.joined([found for _, found in compared.each(judge, near)])
+
+
+@dataclass(frozen=True)
+class _Judge:
+    """From pairs whose short rows are near to those that are near-duplicates.
+
+    Attributes:
+        rows, others: of the first and of the second of a pair.
+        planes: theirs, where pairs are to be aligned.
+        search: how.
+    """
+
+    rows: Rows
+    others: Rows
+    planes: tuple[Planes, Planes] | None
+    search: Search
+
+    def __call__(self, pairs: tuple[np.ndarray, np.ndarray]) -> Pairs:
+        first, second = pairs
+        if self.planes is not None:
+            assert isinstance(self.rows, PictureRows) and isinstance(self.others, PictureRows)
+            first, second = screened(*self.planes, first, second, self.search.screen)
+            distances = _align(self.rows, self.others, first, second, self.search)
         else:
-            distances = row_distances(compared.rows, second_of.rows, first, second)
-        near = distances <= search.threshold
-        parts.append(Pairs(first[near], second[near], distances[near], np.zeros(int(near.sum()), dtype=bool)))
-    return Pairs.joined(parts)
+            distances = row_distances(self.rows, self.others, first, second)
+        near = distances <= self.search.threshold
+        return Pairs(first[near], second[near], distances[near], np.zeros(int(near.sum()), dtype=bool))
 
 
 def _collected(pairs: Found, least: int = 1 << 16) -> Found:
@@ -194,24 +224,47 @@ def row_distances(rows: Rows, others: Rows, first: np.ndarray, second: np.ndarra
 class Planes:
     """Short contrast rows and tangent planes of pictures: kept where there are few enough, made on call where not."""
 
-    def __init__(self, rows: PictureRows, projection: Projection) -> None:
-        self._rows, self._projection = rows, projection
-        self._kept: tuple[Tensor, Tensor] | None = None
+    def __init__(self, rows: PictureRows, projection: Projection, each: Each = one_by_one) -> None:
+        self._of = _PlanesOf(rows, projection)
+        self._kept: tuple[np.ndarray, np.ndarray] | None = None
         if len(rows) <= _PLANES_KEPT:
-            parts = [self._of(np.arange(i, min(i + _AT_ONCE, len(rows)))) for i in range(0, len(rows), _AT_ONCE)]
-            self._kept = torch.cat([short for short, _ in parts]), torch.cat([planes for _, planes in parts])
+            self._kept = self._gathered(len(rows), each)
+
+    def _gathered(self, count: int, each: Each) -> tuple[np.ndarray, np.ndarray]:
+        starts = range(0, count, _AT_ONCE)
+        parts = [part for _, part in each(_PlanesFrom(self._of, count), starts)]
+        return np.concatenate([short for short, _ in parts]), np.concatenate([planes for _, planes in parts])
 
     def __call__(self, positions: np.ndarray) -> tuple[Tensor, Tensor]:
         """Rows (n, k) and tangents (n, 4, k)."""
         if self._kept is not None:
-            where = torch.from_numpy(positions)
-            return self._kept[0][where], self._kept[1][where]
+            return torch.from_numpy(self._kept[0][positions]), torch.from_numpy(self._kept[1][positions])
         unique, back = np.unique(positions, return_inverse=True)
         short, planes = self._of(unique)
         return short[back], planes[back]
 
-    def _of(self, positions: np.ndarray) -> tuple[Tensor, Tensor]:
-        return planes_of(self._rows.pictures(positions), self._projection)
+
+@dataclass(frozen=True)
+class _PlanesOf:
+    """From positions to rows and planes."""
+
+    rows: PictureRows
+    projection: Projection
+
+    def __call__(self, positions: np.ndarray) -> tuple[Tensor, Tensor]:
+        return planes_of(self.rows.pictures(positions), self.projection)
+
+
+@dataclass(frozen=True)
+class _PlanesFrom:
+    """From a block's start to its rows and planes, as arrays."""
+
+    made: _PlanesOf
+    count: int
+
+    def __call__(self, start: int) -> tuple[np.ndarray, np.ndarray]:
+        short, planes = self.made(np.arange(start, min(start + _AT_ONCE, self.count)))
+        return short.numpy(), planes.numpy()
 
 
 def screened(

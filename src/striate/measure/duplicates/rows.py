@@ -16,7 +16,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from striate.compute import as_tensor
 from striate.draws import generator
+from striate.images.work import Each, one_by_one
 
 Metric = Literal["contrast", "l2"]
 
@@ -152,11 +154,21 @@ def fit_projection(rows: Rows, seed: int = 0, components: int = _COMPONENTS) -> 
     return Projection(mean, torch.linalg.qr(chosen).Q.float().contiguous())
 
 
-def shorten(rows: Rows, projection: Projection, progress: Callable[[int], None] = lambda done: None) -> Tensor:
+def shorten(rows: Rows, projection: Projection, each: Each = one_by_one) -> Tensor:
     """Short rows of everything, (n, components + 1)."""
     out = torch.empty(len(rows), projection.basis.shape[1] + 1)
-    for start in range(0, len(rows), _AT_ONCE):
-        positions = np.arange(start, min(start + _AT_ONCE, len(rows)))
-        out[start : start + len(positions)] = projection(rows(positions))
-        progress(len(positions))
+    for start, short in each(_Shorten(rows, projection), range(0, len(rows), _AT_ONCE)):
+        out[start : start + len(short)] = as_tensor(short)
     return out
+
+
+@dataclass(frozen=True)
+class _Shorten:
+    """From a block's start to its short rows."""
+
+    rows: Rows
+    projection: Projection
+
+    def __call__(self, start: int) -> np.ndarray:
+        positions = np.arange(start, min(start + _AT_ONCE, len(self.rows)))
+        return self.projection(self.rows(positions)).numpy()

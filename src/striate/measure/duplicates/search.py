@@ -8,6 +8,7 @@ comparison a pair, about 0.9 ns on two cores for 65 components; memory: one bloc
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -15,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from striate.compute import choose_dtype
+from striate.compute import as_tensor, choose_dtype
 
 _ROWS, _COLUMNS = 2048, 4096
 # Two operands rounded to bf16 are off by up to 2^-8 of themselves each, so is the product as it is stored, and so is what it
@@ -59,31 +60,92 @@ def near_pairs(
         progress: called with the share of the pairs done since the last call.
         dtype: of the products' operands; None: what is faster here. The pairs are the same.
     """
-    device = torch.device(device)
-    dtype = dtype or choose_dtype("auto", device, (_ROWS, short.shape[1], _COLUMNS))
-    first = _Side.of(short, dtype, device)
-    second = first if other is None else _Side.of(other, dtype, device)
-    products = torch.empty(_ROWS, _COLUMNS, dtype=dtype, device=device)
-    hits = torch.empty(_ROWS, _COLUMNS, dtype=torch.bool, device=device)
-    margin = _BF16_MARGIN if dtype == torch.bfloat16 else _FP32_MARGIN
-    total = max(1, len(first.rows) * len(second.rows))
-    for top in range(0, len(first.rows), _ROWS):
+    blocks = Blocks.of(short, reach, other, device, dtype)
+    total = blocks.pairs
+    for top in blocks.tops:
+        yield from blocks.found(top, lambda pairs: progress(pairs / total))
+
+
+@dataclass(frozen=True)
+class Blocks:
+    """The same search, cut into blocks of rows that are looked for one by one.
+
+    Attributes:
+        short: (n, d) float32.
+        other: (m, d), or None.
+        reach: the largest distance.
+        device: where products run.
+        dtype: of their operands.
+        shown: rows of `short` that can be compared, and of what they are looked for in.
+    """
+
+    short: np.ndarray
+    other: np.ndarray | None
+    reach: float
+    device: torch.device
+    dtype: torch.dtype
+    shown: tuple[int, int]
+
+    @classmethod
+    def of(
+        cls, short: Tensor, reach: float, other: Tensor | None, device: torch.device | str, dtype: torch.dtype | None = None
+    ) -> Blocks:
+        """See `near_pairs`."""
+        device = torch.device(device)
+        dtype = dtype or choose_dtype("auto", device, (_ROWS, short.shape[1], _COLUMNS))
+        first, second = (int((~rows.norm(dim=1).isnan()).sum()) for rows in (short, short if other is None else other))
+        return cls(short.numpy(), None if other is None else other.numpy(), reach, device, dtype, (first, second))
+
+    @property
+    def tops(self) -> range:
+        """Where blocks begin, of rows in the order of their norms."""
+        return range(0, self.shown[0], _ROWS)
+
+    @property
+    def pairs(self) -> int:
+        """Pairs of rows, each way."""
+        return max(1, self.shown[0] * self.shown[1])
+
+    def pairs_of(self, top: int) -> int:
+        """Of those, a block's."""
+        return min(_ROWS, self.shown[0] - top) * self.shown[1]
+
+    def __call__(self, top: int) -> list[tuple[np.ndarray, np.ndarray]]:
+        """All pairs of a block."""
+        return list(self.found(top))
+
+    @functools.cached_property
+    def _sides(self) -> tuple[_Side, _Side]:
+        first = _Side.of(as_tensor(self.short), self.dtype, self.device)
+        return first, first if self.other is None else _Side.of(as_tensor(self.other), self.dtype, self.device)
+
+    @functools.cached_property
+    def _scratch(self) -> tuple[Tensor, Tensor]:
+        return tuple(torch.empty(_ROWS, _COLUMNS, dtype=kind, device=self.device) for kind in (self.dtype, torch.bool))  # type: ignore[return-value]
+
+    def found(self, top: int, progress: Callable[[int], None] = lambda pairs: None) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Pairs of a block, piece by piece."""
+        (first, second), (products, hits) = self._sides, self._scratch
+        once, reach = self.other is None, self.reach
+        margin = _BF16_MARGIN if self.dtype == torch.bfloat16 else _FP32_MARGIN
+        short = as_tensor(self.short)
+        others = short if self.other is None else as_tensor(self.other)
         rows, norms = first.rows[top : top + _ROWS], first.norms[top : top + _ROWS]
         for left in range(0, len(second.rows), _COLUMNS):
             columns, widths = second.rows[left : left + _COLUMNS], second.norms[left : left + _COLUMNS]
-            progress(len(rows) * len(columns) / total)
-            above = other is None and left + len(columns) <= top + 1
+            progress(len(rows) * len(columns))
+            above = once and left + len(columns) <= top + 1
             if above or float(widths[0] - norms[-1]) > reach or float(norms[0] - widths[-1]) > reach:
                 continue
             product = torch.mm(rows, columns.t(), out=products[: len(rows), : len(columns)])
             least = 0.5 * (norms.square() + widths[0].square() - reach * reach)
             least = least - margin * (norms * widths[-1] + least.abs()) - 1e-6
-            hit = torch.ge(product, least.to(dtype)[:, None], out=hits[: len(rows), : len(columns)])
+            hit = torch.ge(product, least.to(self.dtype)[:, None], out=hits[: len(rows), : len(columns)])
             i, j = _found(hit)
-            if other is None:
+            if once:
                 later = top + i < left + j
                 i, j = i[later], j[later]
-            yield from _within(short, short if other is None else other, first.order[top + i], second.order[left + j], reach)
+            yield from _within(short, others, first.order[top + i], second.order[left + j], reach)
 
 
 def _found(hit: Tensor) -> tuple[Tensor, Tensor]:

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from striate.compute import choose_dtype
+from striate.compute import as_tensor, choose_dtype
 from striate.errors import BadInput
 from striate.measure.retrieval.best import Best
 from striate.measure.retrieval.metrics import Metric, metric_named
@@ -121,21 +121,6 @@ def row_norms(rows: Rows) -> np.ndarray:
         out[start : start + len(block)] = _norms(block).cpu().numpy()
         start += len(block)
     return out
-
-
-def as_tensor(block: np.ndarray | Tensor) -> Tensor:
-    """An array as a tensor that shares its memory, be it a map opened for reading only."""
-    if isinstance(block, Tensor):
-        return block
-    return torch.from_numpy(block if block.flags.writeable else np.asarray(_Unlocked(block)))
-
-
-class _Unlocked:
-    """Memory that is read only, described as if it were not: torch warns of the first, and nothing here writes to it."""
-
-    def __init__(self, array: np.ndarray) -> None:
-        self._kept = array
-        self.__array_interface__ = {**array.__array_interface__, "data": (array.ctypes.data, False)}
 
 
 def as_query(queries: np.ndarray, rule: Metric) -> np.ndarray:

@@ -185,6 +185,18 @@ def fleet(ray: ModuleType, crew: Crew, total: int, size: int = 10, said: list[st
     whole, heard = crews.Counting(size), said if said is not None else []
     parts = whole.weight.split(size // crew.processes)
     sections = [[Exchanged(f"weight{rank}", part)] for rank, part in enumerate(parts)]
-    made = Fleet(whole, crew, ray, bring, lambda state: {"size": size, **told}, None, total, 10, heard.append, sections, [4, 4])
+    made = Fleet(
+        whole,
+        crew,
+        ray,
+        bring,
+        lambda state: {"size": size, **told},
+        None,
+        total,
+        10,
+        heard.append,
+        sections=sections,
+        border_bytes=[4, 4],
+    )
     made.load_state(whole.state())
     return made

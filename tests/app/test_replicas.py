@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
+from striate.app.exchanging import chosen_rule, rates, warm_start
 from striate.app.groups import ExchangeGroup
 from striate.app.load import load_model
-from striate.app.replicas import chosen_rule, rates, warm_start
 from striate.errors import BadInput
 from striate.train import Rates
 from striate.train.checkpoint import CheckpointFolder
@@ -72,7 +72,8 @@ def test_a_run_of_two_whose_driver_is_killed_goes_on_with_one_and_then_alone(pla
         (("--replicas", 2, "train.dtype=fp64"), "replicas exchange float32"),
         (("--replicas", 2, "cluster.exchange.pull_evry=3"), "did you mean cluster.exchange.pull_every?"),
         (("--replicas", 2, "--profile"), "--profile is for --processes"),
-        (("--replicas", 0), "expected a number of processes from 1, found '0'"),
+        (("--replicas", 0), "expected a number of replicas from 1, or LEAST:MOST as 2:8, found '0'"),
+        (("--replicas", "3:2"), "expected a number of replicas from 1, or LEAST:MOST as 2:8, found '3:2'"),
     ],
 )
 def test_what_is_not_for_replicas_is_said_in_a_line(place: Path, tmp_path: Path, asked: tuple[Any, ...], said: str) -> None:

@@ -81,7 +81,7 @@ def test_rounds_of_changes_apply_means(ray: ModuleType, tmp_path: Path) -> None:
 def test_one_bad_day(ray: ModuleType, tmp_path: Path) -> None:
     """A warm start, poison, a replica killed: what was refused is missing, a lost one's leases may be there twice."""
     said: list[str] = []
-    mishaps = {"mishaps": {5: "nan", 12: "nan", 60: "kill"}, "folder": str(tmp_path)}
+    mishaps = {"mishaps": {5: "nan", 12: "nan", 150: "kill"}, "folder": str(tmp_path)}
     made = crews.fleet(ray, crews.crew(tmp_path, shards=1, warm_start_steps=20), 200, said=said, step_s=0.002, **mishaps)
     seen = [made.step(number) for number in range(20)]
     assert made.members[1].exchanged == {}

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 
+from striate.cluster.clockwork import Processors, engine
 from striate.cluster.simulate import Job, better_interval, simulate
 from striate.cluster.tile_costs import GridRates, grid_cost
 from striate.cluster.tiles import Grid
@@ -134,3 +137,58 @@ def test_grids_gain_until_borders_are_all_that_is_left() -> None:
     assert 14 < one.step_s / many.step_s <= 16
     slow = grid_cost(spec, Grid(4, 4), 64, GridRates(1e10, 1e11, 1e8, 1e-3))
     assert slow.step_s > many.step_s + 0.9 * (slow.received / 1e8 - slow.hidden)
+
+
+def test_processors_are_shared_evenly_by_whoever_has_work() -> None:
+    """Two processors: one alone at full speed; three at two thirds each. Worked out by hand."""
+    environment = engine().Environment()
+    shared, done = Processors(environment, 2), {}
+
+    def worker(name: str, after_s: float, seconds: float) -> Generator[Any, Any, None]:
+        yield environment.timeout(after_s)
+        yield shared.work(seconds)
+        done[name] = environment.now
+
+    # a: 1 s alone, 1 s beside b, then with b and c at 2/3: 4 - 2 = 2 left, 3 s more.
+    for name, after_s, seconds in (("a", 0.0, 4.0), ("b", 1.0, 3.0), ("c", 2.0, 10.0)):
+        environment.process(worker(name, after_s, seconds))
+    environment.run()
+    assert done == pytest.approx({"a": 5.0, "b": 5.0, "c": 2 + 2 / (2 / 3) + 8})
+
+
+@pytest.mark.parametrize("crowded", [1.0, 0.8])
+def test_shared_processors_give_all_they_have_and_no_more(crowded: float) -> None:
+    """Four replicas and a shard on two: all that was done in 300 s is 600 s of work, or as much as crowding leaves."""
+    job = Job(4, 1.0, 1, 0.0, update_s=0.5, latency_s=0.0, jitter=0.1, swaps=True, ahead=20, processors=2, crowded=crowded)
+    found = simulate(job, 300)
+    assert found.steps + 0.5 * found.updates == pytest.approx(2 * crowded * 300, rel=0.02)
+    # Seldom pushed, every step's share is known: a tenth of an update.
+    rare = simulate(replace(job, push_every=10), 300)
+    assert rare.steps == pytest.approx(2 * crowded * 300 / 1.05, rel=0.03)
+    # On machines of their own four of them do as much as four.
+    assert simulate(replace(job, processors=0, push_every=10), 300).steps == pytest.approx(4 * 300, rel=0.03)
+
+
+def test_copies_take_a_replica_s_own_time_and_what_carries_them_a_processor_s() -> None:
+    """One replica, a processor for each: a swap every step costs two copies. On one processor the rest as well."""
+    job = Job(1, 1.0, 1, 0.0, update_s=0.25, latency_s=0.0, swaps=True, ahead=20, copy_s=0.125, engine_s=0.5, push_every=2)
+    wide = simulate(replace(job, processors=4), 450)
+    # An update is longer than a twelfth of a step: the answer is taken in a step later.
+    assert wide.steps == pytest.approx(450 / (1 + (0.25 + 0.08) / 2), rel=0.01)
+    narrow = simulate(replace(job, processors=1), 450)
+    assert narrow.steps == pytest.approx(450 / (1 + (0.25 + 0.25 + 0.5) / 2), rel=0.03)
+
+
+def test_steps_add_up_while_a_full_shard_does_not_answer() -> None:
+    """Twenty replicas push every second to a shard that takes 0.1 s: nobody waits, pushes hold two steps each."""
+    job = Job(20, 1.0, 1, 0.0, update_s=0.1, latency_s=0.0, jitter=0.05, swaps=True, ahead=20)
+    found = simulate(job, 300, settle_s=100)
+    assert found.steps == pytest.approx(6000 / (1 + 0.08 / 2), rel=0.05) and found.busy > 0.95
+    assert found.updates == pytest.approx(3000, rel=0.05)
+    assert simulate(replace(job, ahead=1), 300, settle_s=100).steps == pytest.approx(3000, rel=0.05)
+
+
+@pytest.mark.parametrize("replicas", [2, 6])
+def test_an_answered_push_is_stale_by_one_update_of_every_other_replica(replicas: int) -> None:
+    found = simulate(Job(replicas, 1.0, 1, 0.0, latency_s=0.0, jitter=0.1, swaps=True, ahead=20), 400)
+    assert np.mean(found.staleness[replicas:]) == pytest.approx(replicas - 1, abs=0.05 * replicas)

@@ -147,9 +147,14 @@ def _may_mirror(net: Tunable, starts: list[State], pictures: np.ndarray, labels:
 
 
 def _likeliest(scores: Tensor, labels: Tensor) -> int:
-    """Of scores (m, n, classes), the number of those that labels are likeliest with, each at its own temperature."""
-    losses = [float(F.cross_entropy(own / temperature(own, labels), labels)) for own in scores]
-    return int(np.argmin(losses))
+    """Of scores (m, n, classes), the number of those that labels are likeliest with, each at its own temperature.
+
+    The first ones, unless others are better by more than a standard error of the difference: what is in doubt is left alone.
+    """
+    losses = torch.stack([F.cross_entropy(own / temperature(own, labels), labels, reduction="none") for own in scores])
+    best = int(losses.mean(dim=1).argmin())
+    gain = losses[0] - losses[best]
+    return best if float(gain.mean()) > float(gain.std()) / len(gain) ** 0.5 else 0
 
 
 def tune_and_judge(

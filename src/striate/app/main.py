@@ -29,6 +29,7 @@ VERBS = {
     "split": ("split", "balanced training and test sets, near-duplicates on one side"),
     "export": ("export", "publish a labelled set; or a model as ONNX, .pt2, safetensors, a Hub folder"),
     "train": ("train", "run a recipe"),
+    "replicas": ("replicas", "who trains a run at this moment; more of them, or fewer"),
     "resume": ("resume", "go on with a run that was stopped, exactly"),
     "probe": ("probe", "are the features any good? logistic regression on pixels and on features"),
     "encode": ("encode", "features of a whole store, as Parquet, numpy or safetensors"),

@@ -12,29 +12,33 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from torch import Tensor
 
 from striate.app.build import Experiment
+from striate.app.crew_files import CrewFiles
+from striate.app.exchanging import chosen_rule as chosen_rule
+from striate.app.exchanging import rates as rates
+from striate.app.exchanging import warm_start as warm_start
 from striate.app.gangs import check_gang, described, gang_bytes, num_shards, sections_of
-from striate.app.recipe import ExchangeGroup, SparseGroup
+from striate.app.recipe import SparseGroup
 from striate.app.screen import Screen
 from striate.app.tickets import bring, ticket_of
+from striate.cluster.ahead import rule_ahead
 from striate.cluster.asynchronous.actors import Job
+from striate.cluster.asynchronous.crew import Wanted
 from striate.cluster.asynchronous.engine import ray_cluster
 from striate.cluster.asynchronous.fleet import Crew, Fleet, Slots
 from striate.cluster.compress import Packer
 from striate.cluster.replica import Pace
-from striate.cluster.rules import RULES
 from striate.errors import BadInput
-from striate.train import Rates, Run
+from striate.train import Run
 from striate.train.checkpoint import read_json
-from striate.train.exchanged import GivesGradients
 
 # Steps from push to push where replicas train by themselves; DiLoCo's authors take 500, on models of months.
 _APART = 50
-_WARM_START = 100
 
 
 @dataclass(frozen=True)
@@ -42,19 +46,21 @@ class Asked:
     """What the command line asks for.
 
     Attributes:
-        replicas: how many.
+        replicas: how many, at most.
         address: of a Ray cluster; None: this machine.
+        least: so many are waited for; None: all of them.
         processes: of each replica.
     """
 
     replicas: int
     address: str | None = None
+    least: int | None = None
     processes: int = 1
 
     @property
-    def count(self) -> int:
-        """Of all processes that learn."""
-        return self.replicas * self.processes
+    def wanted(self) -> Wanted:
+        """To begin with."""
+        return Wanted(self.replicas if self.least is None else self.least, self.replicas)
 
 
 @contextmanager
@@ -68,8 +74,8 @@ def crewed(experiment: Experiment, run: Run, screen: Screen, asked: Asked | None
         yield experiment
         return
     check_crew(experiment, asked)
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    with ray_cluster(asked.address, max(cores, asked.count)) as ray:
+    files, cores = CrewFiles(run.path), own_cores()
+    with ray_cluster(asked.address, max(cores, asked.replicas * asked.processes)) as ray:
         processors = int(ray.cluster_resources().get("CPU", 1))
         crew = _crew(experiment, run, asked, processors, float(ray.cluster_resources().get("GPU", 0)))
         if crew.rule == "momentum" and not crew.job.pace.rounds and asked.replicas > 1:
@@ -88,28 +94,31 @@ def crewed(experiment: Experiment, run: Run, screen: Screen, asked: Asked | None
             experiment.loop.total_steps,
             experiment.recipe.train.batch_size,
             screen.say,
+            files.pulse,
             sections_of(experiment, asked.processes),
             gang_bytes(experiment, asked.processes),
         )
         try:
             subject = replace(experiment.subject, learner=fleet, filters=lambda: _fresh_filters(fleet, experiment))
-            run.describe(
-                cluster={
-                    "replicas": asked.replicas,
-                    "shards": len(fleet.shards.cuts),
-                    "rule": crew.rule,
-                    **described(experiment, asked.processes),
-                }
-            )
+            about = {"replicas": asked.replicas, "shards": len(fleet.shards.cuts), "rule": crew.rule}
+            about |= described(experiment, asked.processes)
+            run.describe(cluster={**about, "wanted": str(asked.wanted), "crew": files.earlier})
             yield replace(experiment, subject=subject, batches=Slots(experiment.batches.steps_per_epoch))
         finally:
             with suppress(Exception):
-                run.describe(cluster={**read_json(run.path / "run.json")["cluster"], **fleet.record()})
+                known, record = read_json(run.path / "run.json")["cluster"], fleet.record()
+                run.describe(cluster={**known, **record, "crew": files.all_visits(record.get("crew", []))})
+                files.close(fleet)
             fleet.close()
             shutil.rmtree(crew.folder, ignore_errors=True)
             with suppress(OSError):
                 # Others may keep snapshots of theirs there.
                 crew.folder.parent.rmdir()
+
+
+def own_cores() -> int:
+    """Of this machine, that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _fresh_filters(fleet: Fleet, experiment: Experiment) -> Tensor:
@@ -163,13 +172,25 @@ def _crew(experiment: Experiment, run: Run, asked: Asked, processors: int, gpus:
     apart = exchange.mode in ("local", "diloco")
     push_every = exchange.push_every or (_APART if apart else 1)
     given = os.environ.get("OMP_NUM_THREADS")
-    threads = int(given) if given else max(1, processors // asked.count)
+
+    def threads_of(count: int) -> int:
+        return int(given) if given else max(1, processors // (count * asked.processes))
+
+    # Here a range ends where the cores do; whoever names one number means it.
+    cores = own_cores() // ((int(given) if given else 1) * asked.processes)
+    room = asked.replicas if asked.address is not None else max(asked.wanted.least, cores)
+    replicas, own_pace = min(asked.replicas, room), not gradients and not rounds and exchange.rate is None
+    threads = threads_of(asked.replicas)
     folder = (exchange.snapshots or run.path / "shards").resolve() / f"{time.time_ns():x}"
     if exchange.snapshots is None:
         # Of a driver that was killed; checkpoints have what is needed of it.
         shutil.rmtree(run.path / "shards", ignore_errors=True)
     return Crew(
-        replicas=asked.replicas,
+        replicas=replicas,
+        least=asked.wanted.least,
+        rates=partial(rates, exchange, recipe.train.momentum, gradients) if own_pace else None,
+        threads=threads_of if asked.address is None else None,
+        near=exchange.snapshots is None,
         shards=num_shards(experiment, asked.processes),
         rule=rule,
         job=Job(
@@ -178,6 +199,7 @@ def _crew(experiment: Experiment, run: Run, asked: Asked, processors: int, gpus:
                 push_every,
                 rounds,
                 rates(exchange, recipe.train.momentum, gradients, asked.replicas),
+                rule_ahead(rule, rounds),
             ),
             Packer(exchange.compress, exchange.keep),
             gradients,
@@ -188,60 +210,6 @@ def _crew(experiment: Experiment, run: Run, asked: Asked, processors: int, gpus:
         folder=folder,
         snapshot_every_s=exchange.snapshot_every_s,
         patience_s=exchange.patience_s,
-        gpus=min(1.0, gpus / asked.count) if experiment.device.type == "cuda" else 0.0,
+        gpus=min(1.0, gpus / (asked.replicas * asked.processes)) if experiment.device.type == "cuda" else 0.0,
         processes=asked.processes,
     )
-
-
-def chosen_rule(exchange: ExchangeGroup, learner: Any) -> tuple[str, bool]:
-    """The shards' rule, and whether replicas send gradients.
-
-    Raises:
-        BadInput: the rule is for gradients, and this kind of model gives none.
-    """
-    gives = isinstance(learner, GivesGradients)
-    if exchange.mode in ("local", "diloco"):
-        if exchange.rule not in ("auto", "delta"):
-            raise BadInput(f"cluster.exchange.mode={exchange.mode} exchanges changes: leave rule={exchange.rule} out")
-        return "nesterov" if exchange.mode == "diloco" else "delta", False
-    if exchange.rule == "auto":
-        own = getattr(learner, "own_rule", "delta")
-        return (own if own in RULES else "momentum") if gives else "delta", gives
-    if exchange.rule != "delta" and not gives:
-        raise BadInput(
-            f"cluster.exchange.rule={exchange.rule} is for models that give gradients (convnet, sparse); this one exchanges "
-            "changes: set cluster.exchange.rule=delta"
-        )
-    return exchange.rule, exchange.rule != "delta"
-
-
-def warm_start(exchange: ExchangeGroup, gradients: bool, replicas: int, total_steps: int) -> int:
-    """Minibatches that one replica learns from alone.
-
-    First gradients are large and alike: several replicas' together overshoot, and Adagrad never forgets it.
-    """
-    if exchange.warm_start_steps is not None:
-        return exchange.warm_start_steps
-    needed = gradients and exchange.mode == "downpour" and replicas > 1
-    return min(_WARM_START, total_steps // 20) if needed else 0
-
-
-def rates(exchange: ExchangeGroup, momentum: float, gradients: bool, replicas: int) -> Rates | None:
-    """What the shards apply pushes with; None: what each replica's schedule says.
-
-    Args:
-        exchange: the recipe's group.
-        momentum: the recipe's, for a rate of the exchange's own.
-        gradients: whether they are what is sent.
-        replicas: how many.
-    """
-    if exchange.mode == "diloco":
-        # Of its authors.
-        return Rates(exchange.rate or 0.7, 0.9 if exchange.momentum is None else exchange.momentum)
-    if not gradients:
-        # Rounds average; at their own pace, changes that K replicas made from about the same start, each with its own momentum,
-        # would carry K times too far.
-        return Rates(exchange.rate or (1.0 if exchange.mode != "downpour" else 1.0 / replicas), 0.0)
-    if exchange.rate is None:
-        return None
-    return Rates(exchange.rate, momentum if exchange.momentum is None else exchange.momentum)

@@ -34,14 +34,14 @@ State = Mapping[str, Tensor]
 
 _BATCH = 50
 # Passes over the labels: so many steps, within these bounds.
-_STEPS, _LEAST_EPOCHS, _MOST_EPOCHS = 800, 16, 200
+_STEPS, _LEAST_EPOCHS, _MOST_EPOCHS = 800, 16, 40
 # Of the edge, how far training pictures are shifted at most.
 _SHIFT = 0.1
 # Both on what their nets were trained with: levels less the mean, and preprocessed rows.
 _CONVNET_RATE = 0.001
 # Share of the past in the running average of a convolutional net's parameters.
 _AVERAGE = 0.99
-_NET_RATE = 0.02
+_NET_RATE = 0.05
 
 
 @dataclass(frozen=True)

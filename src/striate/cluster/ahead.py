@@ -52,3 +52,8 @@ class Ahead:
         self._rule.apply(self._values, self._memories, gradients, rates)
         keep_norms(self._values, self._rows)
         self._flat.scatter(self._values)
+
+
+def rule_ahead(rule: str, rounds: bool) -> str:
+    """By which rule a replica goes on between pulls, given the shards'; empty where it does not, or has nothing to wait for."""
+    return rule if RULES[rule].ahead and not rounds else ""

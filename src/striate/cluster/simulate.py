@@ -10,110 +10,20 @@ Not simulated: contents. Staleness is counted, what it does to a loss is not.
 from __future__ import annotations
 
 from collections.abc import Generator
-from dataclasses import dataclass, field, replace
-from types import ModuleType
-from typing import Any, Literal
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
+from striate.cluster.clockwork import Processors, engine, step_length
+from striate.cluster.job import Job as Job
+from striate.cluster.job import Simulated as Simulated
 from striate.draws import generator
-from striate.errors import BadInput
 
-Mode = Literal["downpour", "synchronous", "local"]
 # Shards that are simulated one by one; more are taken to fare as these do.
 _MOST_SHARDS = 16
-
-
-@dataclass(frozen=True)
-class Job:
-    """A training job, and the machines it runs on.
-
-    Attributes:
-        replicas: copies of the model.
-        step_s: seconds of a replica's step (`tile_costs.grid_cost` for one that several processes share).
-        batch: pictures in it.
-        parameter_bytes: of the model, as they travel.
-        mode: `downpour`; `synchronous`, where all wait for the slowest and exchange gradients after every step; `local`, the
-            same after `push_every` steps.
-        shards: of the parameters.
-        pull_every, push_every: steps between.
-        update_s: of one shard for one push, queueing apart.
-        bandwidth: bytes/s of a replica's connection to the shards, all its machines together; a shard's is the same by default.
-        shard_bandwidth: bytes/s; 0: as `bandwidth`.
-        latency_s: of a message.
-        overlap: whether pulls and pushes go on behind steps.
-        jitter: standard deviation of the logarithm of a step's length.
-        slow: share of replicas that are slower...
-        slower: ... by this factor.
-        replica_mtbf_s: mean time between failures of a replica; 0: none fail.
-        shard_mtbf_s: of a shard.
-        recovery_s: until one that failed works again; a shard then lacks what it took since its last snapshot.
-        snapshot_s: between a shard's snapshots.
-        warm_start_s: the first replica alone for so long.
-    """
-
-    replicas: int
-    step_s: float
-    batch: int
-    parameter_bytes: float
-    mode: Mode = "downpour"
-    shards: int = 1
-    pull_every: int = 1
-    push_every: int = 1
-    update_s: float = 0.0
-    bandwidth: float = 1e9
-    shard_bandwidth: float = 0.0
-    latency_s: float = 1e-4
-    overlap: bool = True
-    jitter: float = 0.0
-    slow: float = 0.0
-    slower: float = 1.0
-    replica_mtbf_s: float = 0.0
-    shard_mtbf_s: float = 0.0
-    recovery_s: float = 5.0
-    snapshot_s: float = 60.0
-    warm_start_s: float = 0.0
-
-    def __post_init__(self) -> None:
-        for name in ("replicas", "batch", "shards", "pull_every", "push_every"):
-            if getattr(self, name) < 1:
-                raise BadInput(f"a simulated job's {name} must be at least 1, found {getattr(self, name)}")
-        if self.step_s <= 0 or self.bandwidth <= 0:
-            raise BadInput("a simulated job needs steps that take time and a network that moves bytes")
-
-
-@dataclass
-class Simulated:
-    """What became of a job.
-
-    Attributes:
-        seconds: simulated.
-        steps: of all replicas together, lost ones apart.
-        staleness: updates that others made between a pull and the push that followed, for every push and shard.
-        updates: that a shard took.
-        waited_s: of all replicas, for pulls and pushes that did not hide, and for one another.
-        busy: share of the time that shards were at work.
-        lost_steps: of replicas that failed.
-        lost_updates: of shards that failed.
-        failures: of replicas and shards.
-        batch: pictures in a step.
-    """
-
-    seconds: float = 0.0
-    steps: int = 0
-    staleness: list[int] = field(default_factory=list)
-    updates: int = 0
-    waited_s: float = 0.0
-    busy: float = 0.0
-    lost_steps: int = 0
-    lost_updates: int = 0
-    failures: int = 0
-    batch: int = 1
-
-    @property
-    def images_per_s(self) -> float:
-        """Pictures that all replicas learned from, a second."""
-        return self.steps * self.batch / self.seconds
+# An answer that takes such a share of a step is waited for (`striate.cluster.replica`).
+_WORTH_WAITING = 0.08
 
 
 def simulate(job: Job, seconds: float, seed: int = 0, settle_s: float = 0.0) -> Simulated:
@@ -166,6 +76,7 @@ class _Downpour:
         self.random = [generator(seed, "replica", number) for number in range(job.replicas)]
         self.failing = generator(seed, "failures")
         self.busy_s = 0.0
+        self._processors = Processors(environment, job.processors, job.crowded)
         piece = job.parameter_bytes / job.shards
         # All of a replica's messages share its connection; a shard's are its own.
         self._sent_s = job.parameter_bytes / job.bandwidth
@@ -174,7 +85,7 @@ class _Downpour:
     def begin(self) -> None:
         """Start everybody."""
         for number in range(self.job.replicas):
-            self.environment.process(self._replica(number))
+            self.environment.process(self._swapper(number) if self.job.swaps else self._replica(number))
         if self.job.shard_mtbf_s:
             for shard in self.shards:
                 self.environment.process(self._failing_shard(shard))
@@ -196,7 +107,7 @@ class _Downpour:
                 # The first parameters must be there; later ones are used when they are.
                 if not job.overlap or step == 0:
                     yield from self._waited(pulling)
-            yield environment.timeout(_length(job, random) * factor)
+            yield self._processors.work(_length(job, random) * factor)
             step += 1
             unsent += 1
             found.steps += 1
@@ -215,6 +126,41 @@ class _Downpour:
                 unsent = 0
                 if not job.overlap:
                     yield from self._waited(pushing)
+
+    def _swapper(self, number: int) -> Generator[Any, Any, None]:
+        """A replica as `striate.cluster.replica` has it where pushes are answered; none fail."""
+        job, random = self.job, self.random[number]
+        if number:
+            yield self.environment.timeout(job.warm_start_s)
+        factor = job.slower if number < round(job.slow * job.replicas) else 1.0
+        pulled, answer, unsent = [shard.version for shard in self.shards], None, 0
+        while True:
+            if answer is not None:
+                yield answer | self.environment.timeout(_WORTH_WAITING * job.step_s)
+                if answer.processed:
+                    pulled, answer = answer.value, None
+                    yield self._processors.work(job.copy_s)
+            yield self._processors.work(_length(job, random) * factor)
+            self.found.steps, unsent = self.found.steps + 1, unsent + 1
+            if unsent < job.push_every:
+                continue
+            if answer is not None:
+                if not answer.processed:
+                    if unsent < job.ahead * job.push_every:
+                        continue
+                    yield from self._waited(answer)
+                pulled = answer.value
+                yield self._processors.work(job.copy_s)
+            yield self._processors.work(job.copy_s)
+            self._processors.work(job.engine_s)
+            answer, unsent = self.environment.process(self._swap(pulled)), 0
+
+    def _swap(self, pulled: list[int]) -> Generator[Any, Any, list[int]]:
+        """A push, and the versions that come back."""
+        yield from self._push(pulled)
+        versions = [shard.version for shard in self.shards]
+        yield self.environment.timeout(self.job.latency_s + max(self._sent_s, self._taken_s))
+        return versions
 
     def _next_failure(self) -> float:
         mean = self.job.replica_mtbf_s
@@ -240,8 +186,10 @@ class _Downpour:
     def _take(self, shard: _Shard, pulled: int) -> Generator[Any, Any, None]:
         with shard.queue.request() as turn:
             yield turn
-            yield self.environment.timeout(self._taken_s + self.job.update_s)
-            self.busy_s += self._taken_s + self.job.update_s
+            begun = self.environment.now
+            yield self.environment.timeout(self._taken_s)
+            yield self._processors.work(self.job.update_s)
+            self.busy_s += self.environment.now - begun
             self.found.staleness.append(shard.version - pulled)
             shard.version += 1
             self.found.updates += 1
@@ -300,27 +248,6 @@ def _first_of_all(job: Job, failing: np.random.Generator, now: float) -> float:
 
 def _length(job: Job, random: np.random.Generator) -> float:
     return step_length(job.step_s, job.jitter, random)
-
-
-def step_length(mean_s: float, jitter: float, random: np.random.Generator) -> float:
-    """Of one step; its mean is the same whatever the jitter."""
-    if not jitter:
-        return mean_s
-    return float(mean_s * np.exp(jitter * random.standard_normal() - jitter**2 / 2))
-
-
-def engine() -> ModuleType:
-    """The library of events.
-
-    Raises:
-        BadInput: it is not installed.
-    """
-    try:
-        import simpy
-    except ImportError:
-        raise BadInput("simulating clusters needs an extra: pip install 'striate[ray]'") from None
-    module: ModuleType = simpy
-    return module
 
 
 def better_interval(job: Job, share: float = 0.1) -> int:

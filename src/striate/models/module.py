@@ -48,16 +48,20 @@ class FeatureModule(nn.Module):
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Shape of one picture's features in each layer asked for, before they are flattened."""
-        found = self._all(torch.zeros(1, *self.input_shape, dtype=torch.uint8))
+        found = self._all(self.first(torch.zeros(1, *self.input_shape, dtype=torch.uint8)))
         return {name: tuple(found[self._names.index(name)].shape[1:]) for name in self.layers}
 
     def forward(self, pictures: Tensor) -> tuple[Tensor, ...]:
         """Features (n, dim) of each layer asked for, in that order."""
-        found = self._all(pictures)
+        return self.above(self.first(pictures))
+
+    def above(self, below: Tensor) -> tuple[Tensor, ...]:
+        """The same of what the layer `pixels` is."""
+        found = self._all(below)
         return tuple(found[self._names.index(name)].flatten(1) for name in self.layers)
 
-    def _all(self, pictures: Tensor) -> list[Tensor]:
-        found = [self.first(pictures)]
+    def _all(self, below: Tensor) -> list[Tensor]:
+        found = [below]
         for step in self.steps:
             found.append(step(found[-1]))
         return found

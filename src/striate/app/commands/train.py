@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from striate.app.replicas import Asked
     from striate.app.screen import Screen
+    from striate.cluster.asynchronous.crew import Wanted
 
 SUMMARY = "Run a recipe into a run directory: checkpoints, curves, filters over time, and the trained model."
 EXAMPLE = "striate train demo/patches data.store=pictures model.hidden=400"
@@ -39,7 +40,12 @@ def add_shared_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--processes", type=count, default=1, metavar="K", help="processes that share the work; with --replicas, of each"
     )
-    parser.add_argument("--replicas", type=count, metavar="K", help="train K copies that exchange what they learn (Ray)")
+    parser.add_argument(
+        "--replicas",
+        type=replicas,
+        metavar="K",
+        help="train K copies that exchange what they learn (Ray); 2:8: at least 2, at most 8, as there is room",
+    )
     parser.add_argument(
         "--address", metavar="HOST:PORT", help="of the Ray cluster that replicas run on (default: this machine)"
     )
@@ -57,7 +63,19 @@ def replicas_asked(args: argparse.Namespace) -> Asked | None:
         raise BadInput("--profile is for --processes: metrics.jsonl and run.json tell where the time of replicas goes")
     from striate.app.replicas import Asked
 
-    return Asked(args.replicas, args.address, args.processes)
+    return Asked(args.replicas.most, args.address, args.replicas.least, args.processes)
+
+
+def replicas(text: str) -> Wanted:
+    """A number of replicas, or from how many to how many."""
+    from striate.app.crew_files import parse_wanted
+
+    try:
+        return parse_wanted(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"expected a number of replicas from 1, or LEAST:MOST as 2:8, found {text!r}"
+        ) from None
 
 
 def count(text: str) -> int:

@@ -13,6 +13,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from striate.app.exploring.crew import CrewPart
 from striate.app.exploring.curves import new_lines
 from striate.app.exploring.layers import levels
 from striate.app.exploring.subject import NotYet, Subject
@@ -31,7 +32,7 @@ class OverviewPage:
     """Routes of the overview."""
 
     def __init__(self, subject: Subject, environment: jinja2.Environment) -> None:
-        self._subject, self._templates = subject, environment
+        self._subject, self._templates, self._crew = subject, environment, CrewPart(subject)
 
     def routes(self) -> list[Route]:
         """The page and what it asks for."""
@@ -41,6 +42,7 @@ class OverviewPage:
             Route("/api/status", self.status_answer),
             Route("/api/jobs", self.jobs),
             Route("/sheet.png", self.sheet),
+            *self._crew.routes(),
         ]
 
     def overview(self, request: Request) -> Response:
@@ -56,6 +58,7 @@ class OverviewPage:
             "store": str(subject.store.path) if subject.has_store else None,
             "pictures": len(subject.store) if subject.has_store else 0,
             "why_no_store": "" if subject.has_store else _reason(lambda: subject.store),
+            "replicas": self._crew.shown(),
             "model": None,
             "why_no_model": "",
         }

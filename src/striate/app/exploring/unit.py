@@ -7,7 +7,6 @@ from typing import Any
 
 import jinja2
 import numpy as np
-import torch
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
@@ -15,19 +14,17 @@ from starlette.routing import Route
 from striate.app.exploring.answered import whole_number
 from striate.app.exploring.layers import Layer, levels
 from striate.app.exploring.subject import Subject
+from striate.app.exploring.wanted import is_climbed, wanted
 from striate.app.screen import Screen
 from striate.app.web.pictures import data_address, data_uri
 from striate.app.web.server import page
 from striate.errors import BadInput
 from striate.measure import FilterFits, fit_filters
 from striate.measure.filters import KINDS
-from striate.measure.stimulus import optimal_stimulus
 from striate.measure.units import UnitSums
-from striate.models.sparse.trained import flat
 
 _MOST, _LEAST = 48, 24
 _BINS = 40
-_NORM_PICTURES = 500
 
 
 class UnitPage:
@@ -60,8 +57,7 @@ class UnitPage:
                 values["job"] = job.told()
         except BadInput as error:
             values["why"] = str(error)
-        sparse = subject.model.parts.sparse is not None
-        climbed = sparse and subject.has_store and not values["why"]
+        climbed = is_climbed(subject.model) and subject.has_store and not values["why"]
         return page(
             self._templates, "unit.html.jinja", here="/filters", weights=self._weights(layer, unit), climbed=climbed, **values
         )  # fmt: skip
@@ -113,33 +109,17 @@ class UnitPage:
     def stimulus(self, request: Request) -> Response:
         """The picture of a given contrast that the unit answers most, climbed to in the background."""
         layer, unit = self._asked(request)
+        if not is_climbed(self._subject.model):
+            raise BadInput("of patches, the filter itself is the optimal stimulus")
 
         def work(screen: Screen) -> str:
-            return self._climb(layer, unit, screen)
+            subject = self._subject
+            subject.check_fit()
+            return data_address(wanted(subject.model, subject.encoder, layer, unit, subject.store, screen))
 
         name, says = f"stimulus/{layer.name}/{unit}", f"looking for what {layer.kind} {unit} wants"
         job = self._subject.jobs.start(name, says, work, line="units")
         return JSONResponse(job.told() | ({"picture": job.result} if job.state == "done" else {}))
-
-    def _climb(self, layer: Layer, unit: int, screen: Screen) -> str:
-        """Of networks of stages, on the sphere of preprocessed pictures' mean norm."""
-        model, store = self._subject.model, self._subject.store
-        trained = model.parts.sparse
-        if trained is None:
-            raise BadInput("optimal stimuli are looked for in networks of stages alone")
-        net = trained.build()
-        self._subject.check_fit()
-        pictures = store[np.linspace(0, len(store) - 1, min(_NORM_PICTURES, len(store))).astype(int)]
-        norm = float(model.preprocessor.apply(pictures).norm(dim=1).mean())
-
-        def respond(rows: torch.Tensor) -> torch.Tensor:
-            screen.check()
-            found = flat(net.activities(rows, [layer.name])[layer.name])
-            return found.view(len(rows), layer.units, layer.places).amax(dim=2)[:, unit]
-
-        best = optimal_stimulus(respond, model.preprocessor.dim, norm, starts=2, steps=60)
-        shown = model.preprocessor.invert(best.row[None]).clamp(0, 255).round().to(torch.uint8)
-        return data_address(shown[0].numpy())
 
 
 def _in_words(fits: FilterFits, at: int) -> dict[str, Any]:

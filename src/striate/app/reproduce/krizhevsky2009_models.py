@@ -106,7 +106,10 @@ def merged_start(stages: Stages) -> Finding:
     together = model.rbm.hidden_input(rows).view(len(rows), layout.count, -1)
     units = model.rbm.num_hidden // layout.count
     first = model.rbm.weights[:units].view(units, *layout.shape)
-    outside = float(first.square().sum() - first[:, :, : layout.patch, : layout.patch].square().sum())
+    # Counted where it should be nought: as a difference of sums it would be what they are rounded by.
+    elsewhere = first.clone()
+    elsewhere[:, :, : layout.patch, : layout.patch] = 0
+    outside = float(elsewhere.square().sum())
     last = model.rbm.weights[-units:].view(units, layout.shape[0], layout.patch, layout.factor, layout.patch, layout.factor)
     spread = float(last.var(dim=(3, 5)).max())
     picked = torch.linspace(0, model.rbm.num_hidden - 1, 60).long()

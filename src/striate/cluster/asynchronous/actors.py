@@ -1,160 +1,29 @@
-"""The processes: one a shard, one a replica. Ray calls their methods; what they do is written elsewhere.
+"""A replica's process. Ray calls its methods; what they do is written in `striate.cluster.replica`.
 
-A shard's process is begun again by Ray if it dies, with the last snapshot's numbers; calls that it had not answered are sent
-to it again. A replica's is replaced by the driver, under another name.
+If it dies, the driver puts another in its place, under another name.
 """
 
 from __future__ import annotations
 
-import asyncio
-import json
 import os
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import torch
 
-from striate.cluster.asynchronous.calling import LARGE, RayDoor, Shared
+from striate.cluster.asynchronous.calling import RayDoor
 from striate.cluster.compress import Packer
 from striate.cluster.replica import Pace, Replica
-from striate.cluster.server import Doors, Message, Server, Values
-from striate.cluster.shards import Receipt, Rows, Shard, Version
+from striate.cluster.server import Doors
 from striate.compute import keep_memory
-from striate.train.checkpoint import CheckpointFolder, write_text
+from striate.train.updates import Rates
 
 # Whoever has had nothing to do for so long begins with fresh parameters.
 _IDLE_S = 0.2
-
-
-@dataclass(frozen=True)
-class Beginning:
-    """A shard before any update.
-
-    Attributes:
-        rule: see `striate.cluster.rules`.
-        rows: filters of norm one.
-        forget: see `Shard`.
-        rounds: whether pushes wait for one another.
-        folder: for snapshots; on a disk that every machine on which the shard may live sees.
-        every_s: seconds from snapshot to snapshot.
-    """
-
-    rule: str
-    rows: Sequence[Rows]
-    forget: float
-    rounds: bool
-    folder: Path
-    every_s: float
-
-
-class ShardActor:
-    """A shard's process. Its methods run one at a time, but for waiting.
-
-    Args:
-        beginning: see there.
-    """
-
-    def __init__(self, beginning: Beginning) -> None:
-        torch.set_num_threads(1)
-        self._beginning, self._folder = beginning, CheckpointFolder(beginning.folder)
-        self._members = beginning.folder / "members.json"
-        self._round_done = asyncio.Event()
-        self._keeper: asyncio.Task[None] | None = None
-        self._put: tuple[Version, Any] | None = None
-        saved, _ = self._folder.newest()
-        if saved is not None:
-            shard = self._shard(saved.tensors["values"].numpy(), None)
-            shard.load(saved.tensors, saved.state)
-            self._serve(shard)
-
-    def _shard(self, values: np.ndarray, memories: Sequence[np.ndarray] | None) -> Shard:
-        told = self._beginning
-        return Shard(values, told.rule, told.rows, memories, told.forget, life=time.time_ns())
-
-    def _serve(self, shard: Shard) -> None:
-        self._server, self._saved = Server(shard, self._beginning.rounds), shard.updates
-        if self._members.exists():
-            self._server.expect(json.loads(self._members.read_text()))
-
-    async def begin(self, values: np.ndarray, memories: Sequence[np.ndarray] | None) -> None:
-        """Take the first values, and what the rule is to remember of before; unless there is a snapshot of later ones."""
-        if not hasattr(self, "_server"):
-            shard = self._shard(values, memories)
-            self._folder.save(0, *shard.state())
-            self._serve(shard)
-
-    async def pull(self, known: Version | None) -> Values | Shared:
-        """The values unless they are known; large ones by reference, put into shared memory once a version."""
-        return self._handed(*self._server.pull(known))
-
-    async def push(self, message: Message) -> Receipt:
-        """Apply a push."""
-        self._keep_snapshots()
-        receipt = self._server.push(message)
-        self._tell_waiting()
-        return receipt
-
-    async def swap(self, message: Message) -> tuple[Receipt, Values | Shared]:
-        """Apply a push; what has become of the values, in rounds when all have come."""
-        receipt = await self.push(message)
-        while self._server.waits_for(message.replica):
-            await self._round_done.wait()
-        return receipt, self._handed(*self._server.pull(None))
-
-    async def expect(self, members: Collection[str]) -> None:
-        """Who takes part in rounds; kept, for a shard that is begun again."""
-        write_text(self._members, json.dumps(sorted(members)))
-        self._server.expect(members)
-        self._tell_waiting()
-
-    async def counted(self) -> dict[str, Any]:
-        """See `Shard.counted`; and the process's number."""
-        return {**self._server.counted(), "pid": os.getpid()}
-
-    async def weigh(self, update: np.ndarray) -> None:
-        """Nothing, of an update that was sent to see how long that takes."""
-
-    async def update_s(self) -> float:
-        """See `Shard.update_s`."""
-        return self._server.shard.update_s()
-
-    async def memories(self) -> list[np.ndarray]:
-        """What the rule remembers, copied."""
-        return [memory.numpy().copy() for memory in self._server.shard.memories]
-
-    def _handed(self, version: Version, values: np.ndarray | None) -> Values | Shared:
-        if values is None:
-            return Values(version, None)
-        if values.nbytes < LARGE:
-            return Values(version, values.copy())
-        if self._put is None or self._put[0] != version:
-            import ray
-
-            self._put = (version, ray.put(values))
-        return Shared(version, [self._put[1]])
-
-    def _tell_waiting(self) -> None:
-        done, self._round_done = self._round_done, asyncio.Event()
-        done.set()
-
-    def _keep_snapshots(self) -> None:
-        if self._keeper is None:
-            self._keeper = asyncio.get_running_loop().create_task(self._keep())
-
-    async def _keep(self) -> None:
-        while True:
-            await asyncio.sleep(self._beginning.every_s)
-            shard = self._server.shard
-            if shard.updates != self._saved:
-                tensors, counted = shard.state()
-                self._saved = shard.updates
-                # Copied at one moment, written while others go on.
-                await asyncio.to_thread(self._folder.save, self._saved, tensors, counted)
 
 
 @dataclass(frozen=True)
@@ -185,6 +54,25 @@ class Job:
     packer: Packer
     gradients: bool
     threads: int
+
+
+@dataclass(frozen=True)
+class Order:
+    """A lease of minibatches, and what goes with it.
+
+    Attributes:
+        slots: their numbers.
+        following: the one that will probably follow.
+        rates: for the shards' rule, where they depend on how many replicas there are; None: the job's.
+        threads: of products from now on; None: the job's.
+        fresh: whether to begin with the shards' parameters of now, after others may have gone on alone.
+    """
+
+    slots: Sequence[int]
+    following: int | None
+    rates: Rates | None = None
+    threads: int | None = None
+    fresh: bool = False
 
 
 @dataclass(frozen=True)
@@ -234,14 +122,13 @@ class ReplicaActor:
         self._replica: Replica[Any] = Replica(self._bench.learner, self._doors, job.pace, gradients=job.gradients)
         self._reader = ThreadPoolExecutor(1, thread_name_prefix="batches")
         self._next: tuple[int, Future[Any]] | None = None
-        self._rounds, self._last_s = job.pace.rounds, 0.0
+        self._rounds, self._threads, self._last_s = job.pace.rounds, job.threads, 0.0
 
-    def work(self, slots: Sequence[int], following: int | None) -> Report:
+    def work(self, order: Order) -> Report:
         """Learn from minibatches by number; the one that will follow is read meanwhile."""
-        if time.monotonic() - self._last_s > _IDLE_S and not self._rounds:
-            self._replica.catch_up()
+        self._take(order)
         begun, waited, metrics = time.monotonic(), self._replica.traffic.waited_s, []
-        for slot, then in zip(slots, [*slots[1:], following]):
+        for slot, then in zip(order.slots, [*order.slots[1:], order.following]):
             batch = self._fetched(slot)
             self._next = None if then is None else (then, self._reader.submit(self._bench.batch, then))
             # Draws and schedules go by the minibatch, whoever learns from it.
@@ -255,6 +142,16 @@ class ReplicaActor:
             self._replica.traffic.waited_s - waited,
             self._exchanged(),
         )
+
+    def _take(self, order: Order) -> None:
+        if order.rates is not None:
+            self._replica.pace = replace(self._replica.pace, rates=order.rates)
+        threads = order.threads or self._threads
+        if threads != torch.get_num_threads():
+            torch.set_num_threads(threads)
+        idle = time.monotonic() - self._last_s > _IDLE_S and not self._rounds
+        if order.fresh or idle:
+            self._replica.catch_up()
 
     def _fetched(self, slot: int) -> Any:
         if self._next is not None and self._next[0] == slot:

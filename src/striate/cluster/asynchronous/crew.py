@@ -2,11 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from striate.cluster.asynchronous.actors import Job
+from striate.train.updates import Rates
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """How many replicas are wanted.
+
+    Attributes:
+        least: before a sitting begins.
+        most: as there is room.
+    """
+
+    least: int
+    most: int
+
+    def __str__(self) -> str:
+        return f"{self.most}" if self.least == self.most else f"{self.least}:{self.most}"
 
 
 @dataclass(frozen=True)
@@ -14,7 +31,7 @@ class Crew:
     """Who trains, and how they exchange.
 
     Attributes:
-        replicas: how many.
+        replicas: how many at most, to begin with.
         shards: how many.
         rule: the shards', see `striate.cluster.rules`.
         job: every replica's.
@@ -24,6 +41,11 @@ class Crew:
         snapshot_every_s: seconds between them: as much is lost with a shard.
         patience_s: how long a replica may be silent before it is replaced.
         gpus: share of one that a process of a replica takes.
+        least: replicas that are waited for before the first step; None: all.
+        rates: for the shards' rule with so many replicas; None: the job's, however many there are.
+        threads: of each of so many replicas, where all are on this machine and share it; None: each has cores of its own, as
+            the job says, on whatever machine has room.
+        near: whether shards stay on the driver's machine, whose disk has their snapshots.
         processes: of each replica.
     """
 
@@ -37,7 +59,16 @@ class Crew:
     snapshot_every_s: float
     patience_s: float
     gpus: float = 0.0
+    least: int | None = None
+    rates: Callable[[int], Rates | None] | None = None
+    threads: Callable[[int], int] | None = None
+    near: bool = False
     processes: int = 1
+
+    @property
+    def wanted(self) -> Wanted:
+        """To begin with."""
+        return Wanted(self.replicas if self.least is None else self.least, self.replicas)
 
 
 class Slots:

@@ -24,6 +24,7 @@ from striate.cluster.asynchronous.crew import Crew as Crew
 from striate.cluster.asynchronous.crew import Slots as Slots
 from striate.cluster.asynchronous.holders import Holders
 from striate.cluster.asynchronous.leases import Leases
+from striate.cluster.asynchronous.member import Stage
 from striate.cluster.asynchronous.members import Members
 from striate.cluster.asynchronous.plan import Plan
 from striate.cluster.asynchronous.starting import Starter
@@ -34,6 +35,8 @@ from striate.train.exchanged import Exchanged, Shareable
 
 # Looking at the parameters may take such a share of the time.
 _LOOKING = 0.05
+_PULSE_S = 1.0
+_WAITING_SAID_S = 5.0
 
 
 class Fleet:
@@ -48,7 +51,8 @@ class Fleet:
         rows: a reference to prepared pictures, or None.
         total_steps: of the run.
         batch_size: pictures in a minibatch.
-        say: told of losses.
+        say: told of who comes and goes.
+        pulse: called about every second, with the fleet: to change what is wanted, and to tell how it goes.
         sections: of what the learner exchanges what each process of a replica holds; None: one process holds all.
         border_bytes: what each of them receives from the others in a step.
     """
@@ -66,23 +70,23 @@ class Fleet:
         total_steps: int,
         batch_size: int,
         say: Callable[[str], None],
+        pulse: Callable[[Fleet], None] | None = None,
         sections: Sequence[Sequence[Exchanged]] | None = None,
         border_bytes: Sequence[int] = (),
     ) -> None:
-        self.whole, self.crew, self._ray, self._brought = whole, crew, ray, brought
-        self._total, self._batch_size, self._say = total_steps, batch_size, say
-        self._border_bytes = tuple(border_bytes)
+        self.whole, self.crew, self._ray, self._brought, self._pulse = whole, crew, ray, brought, pulse
+        self._total, self.batch_size, self._say = total_steps, batch_size, say
         sections = sections or [_shareable(whole).exchanged()]
         self.flat = Flat([one for section in sections for one in section])
-        self.sizes = [sum(one.size for one in section) for section in sections]
-        self.shards = Holders(ray, crew, whole, self.flat, self.sizes)
+        self._sizes, self._border_bytes = [sum(one.size for one in section) for section in sections], tuple(border_bytes)
+        self.shards = Holders(ray, crew, whole, self.flat, self._sizes)
         self._starter = Starter(ray, crew, bring, self._told, rows, self.shards)
         self.members: Members
         self._begun = False
         self.step_number: int = whole.step_number
         self.dtype: torch.dtype = whole.dtype
         self._done: deque[dict[str, float]] = deque()
-        self._fresh_s, self._fresh_took_s, self._poisoned = 0.0, 0.0, 0
+        self._fresh_s, self._fresh_took_s, self._poisoned, self._pulsed_s = 0.0, 0.0, 0, 0.0
         self._ticket: Any = None
         self.plan: Plan | None = None
 
@@ -93,8 +97,9 @@ class Fleet:
         self._rest = {name: tensor.clone() for name, tensor in self.whole.state().items()}
         self.shards.begin(state)
         self._leases = Leases(self.step_number, self._total, self.crew.warm_start_steps)
-        self.members = Members(self._ray, self.crew, self._leases, self._starter, self.shards.expect, self._say)
+        self.members = Members(self._starter, self.crew, self._leases, self.shards.expect, self._say)
         self._begun = True
+        self._wait_for_enough()
         if len(self.members):
             self.plan = self._measured()
             for line in self.plan.lines():
@@ -102,25 +107,42 @@ class Fleet:
 
     def _measured(self) -> Plan:
         """How long a step and exchanges take, on the first replica and from here."""
+        first = self.members.at(Stage.HERE)[0]
         try:
-            step_s = self._ray.get(self.members[0].actor.rehearse.remote(self._leases.first))
+            first.step_s = step_s = self._ray.get(first.actor.rehearse.remote(self._leases.first))
         except self._ray.exceptions.RayError as error:
-            raise StriateError(f"replica 0: {cause(error)}") from None
-        self.members[0].step_s = step_s
+            raise StriateError(f"replica {first.place}: {cause(error)}") from None
         pace, memories = self.crew.job.pace, RULES[self.crew.rule].memories
         counts = (self.flat.size, memories, len(self.members), len(self.shards.cuts), pace.pull_every, pace.push_every)
         pull_s, push_s, update_s = self.shards.exchange_s()
-        if len(self.sizes) == 1:
+        if len(self._sizes) == 1:
             return Plan(*counts, step_s, pull_s, push_s, update_s)
         # Processes exchange at the same time; the one that has most takes longest.
-        share = max(self.sizes) / self.flat.size
-        return Plan(*counts, step_s, share * pull_s, share * push_s, update_s, tuple(self.sizes), self._border_bytes)
+        share = max(self._sizes) / self.flat.size
+        return Plan(*counts, step_s, share * pull_s, share * push_s, update_s, tuple(self._sizes), self._border_bytes)
+
+    def _wait_for_enough(self) -> None:
+        begun, said = time.monotonic(), False
+        while not self.members.enough():
+            self.members.collect()
+            self._beat()
+            if not said and time.monotonic() - begun > _WAITING_SAID_S and self.members.at(Stage.WAITING):
+                said, homeless, cores = True, len(self.members.at(Stage.WAITING)), self.crew.job.threads
+                self._say(
+                    f"waiting for {self.members.wanted.least} replicas: {homeless} find no room ({cores} cores each); "
+                    "start machines, or change what is wanted with `striate replicas`"
+                )
 
     def _told(self) -> Any:
         """What a replica's process is told, put where all of them find it."""
         if self._ticket is None:
             self._ticket = self._ray.put(self._brought(self._rest))
         return self._ticket
+
+    def _beat(self) -> None:
+        if self._pulse is not None and time.monotonic() - self._pulsed_s > _PULSE_S:
+            self._pulsed_s = time.monotonic()
+            self._pulse(self)
 
     def step(self, slot: int) -> dict[str, Tensor]:
         """The next minibatch that some replica has learned from, with its metrics.
@@ -129,8 +151,10 @@ class Fleet:
             StriateError: replicas die as soon as they begin.
             Diverged: what they learn is not finite any more.
         """
+        self._beat()
         while not self._done:
             self._take(self.members.work())
+            self._beat()
         self.step_number += 1
         return {name: torch.tensor(value) for name, value in self._done.popleft().items()}
 
@@ -141,7 +165,7 @@ class Fleet:
     def _count_poisoned(self, metrics: Sequence[Mapping[str, float]]) -> None:
         for one in metrics:
             self._poisoned = 0 if one else self._poisoned + 1
-        if self._poisoned > 50 * self.crew.replicas:
+        if self._poisoned > 50 * max(1, len(self.members)):
             raise Diverged("no minibatch gives finite numbers any more: lower train.learning_rate or cluster.exchange.rate")
 
     def freshen(self, always: bool = True) -> None:
@@ -159,7 +183,7 @@ class Fleet:
         self.whole.step_number = self.step_number
         found: dict[str, float] = dict(self.whole.diagnose())
         for place, rate in self.members.steps_per_s().items():
-            found[f"images_per_s_{place}"] = rate * self._batch_size
+            found[f"images_per_s_{place}"] = rate * self.batch_size
         told, staleness = self.shards.counted()
         pushes = max(staleness.total(), 1)
         return found | {
@@ -167,7 +191,9 @@ class Fleet:
             "staleness_most": float(max(staleness, default=0)),
             "pushes_refused": float(told["refused"]),
             "pushes_lost": float(told["lost"]),
+            "replicas": float(len(self.members.at(Stage.HERE, Stage.LEAVING))),
             "replicas_lost": float(self.members.lost),
+            **self.shards.loads.readings(),
         }
 
     def counted(self) -> dict[str, Any]:
@@ -178,6 +204,7 @@ class Fleet:
             **self.members.exchanged(),
             "staleness": {str(value): count for value, count in sorted(staleness.items())},
             "replicas_lost": self.members.lost,
+            "machines_left": self.members.gone,
             "minibatches_redone": self._leases.redone,
         }
 
@@ -200,7 +227,7 @@ class Fleet:
 
     def _take_rest(self) -> None:
         """What only a replica knows (velocities, chains): one stands for all."""
-        member = next((one for one in self.members if one.step_s is not None), None)
+        member = next((one for one in self.members.at(Stage.HERE) if one.step_s is not None), None)
         if member is None:
             return
         try:
@@ -211,10 +238,11 @@ class Fleet:
         self.whole.load_state({name: torch.from_numpy(array.copy()) for name, array in told.items()})
 
     def record(self) -> dict[str, Any]:
-        """For run.json: the plan, and everything counted."""
+        """For run.json: the plan, everything counted, and who was there when."""
         if not self._begun:
             return {}
-        return {**self.counted(), **({} if self.plan is None else {"plan": asdict(self.plan)})}
+        visits = {"crew": self.members.visits.told()}
+        return {**self.counted(), **visits, **({} if self.plan is None else {"plan": asdict(self.plan)})}
 
     def close(self) -> None:
         """End all processes."""

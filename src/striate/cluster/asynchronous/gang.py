@@ -23,7 +23,7 @@ import numpy as np
 import torch
 import torch.distributed as dist
 
-from striate.cluster.asynchronous.actors import Job, ReplicaActor, Report, Workbench
+from striate.cluster.asynchronous.actors import Job, Order, ReplicaActor, Report, Workbench
 from striate.cluster.asynchronous.causes import cause
 from striate.cluster.parallel import Share
 from striate.cluster.wire import Lost, reached
@@ -96,10 +96,10 @@ class GangProcess:
                 told.name, lambda *_: self._bench, None, None, told.shards[rank], told.cuts[rank], told.job
             )
 
-    def work(self, slots: Sequence[int], following: int | None) -> Report:
+    def work(self, order: Order) -> Report:
         """As of a replica; the first process's metrics stand for all."""
         with self._leaving():
-            report = self._replica.work(slots, following)
+            report = self._replica.work(order)
         return replace(report, metrics=[] if self._share.rank else report.metrics, exchanged=self._counted(report.exchanged))
 
     def rehearse(self, slot: int) -> float:
@@ -192,9 +192,9 @@ class Gang:
                 return StriateError(f"process {rank} of {self._count}: {cause(error)}")
         return noticed
 
-    def work(self, slots: Sequence[int], following: int | None) -> Report:
+    def work(self, order: Order) -> Report:
         """A lease, learned from together."""
-        reports: list[Report] = self._together("work", slots, following)
+        reports: list[Report] = self._together("work", order)
         waited = max(report.waited_s for report in reports)
         return replace(reports[0], waited_s=waited, exchanged=_sums([report.exchanged for report in reports]))
 
@@ -210,6 +210,10 @@ class Gang:
         """The whole learner's, put together."""
         whole: dict[str, np.ndarray] = self._together("state")[0]
         return whole
+
+    def pid(self) -> int:
+        """The first process's number; answers when all are ready."""
+        return self._own.pid()
 
     def pids(self) -> list[int]:
         """The processes' numbers, by rank."""

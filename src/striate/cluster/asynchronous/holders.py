@@ -10,9 +10,10 @@ from typing import Any
 
 from torch import Tensor, cat, from_numpy
 
-from striate.cluster.asynchronous.actors import Beginning, ShardActor
 from striate.cluster.asynchronous.calling import RayDoor
 from striate.cluster.asynchronous.crew import Crew
+from striate.cluster.asynchronous.loads import Loads
+from striate.cluster.asynchronous.shard_actor import Beginning, ShardActor
 from striate.cluster.by_process import shards_by_process
 from striate.cluster.flat import Flat
 from striate.cluster.rules import RULES
@@ -41,6 +42,7 @@ class Holders:
         self._sizes, self._owned = sizes, shards_by_process(flat, sizes, crew.shards)
         self.cuts = [cut for own in self._owned for cut in own]
         self.actors: list[Any] = []
+        self.loads = Loads(len(self.cuts))
 
     def by_process(self) -> tuple[list[list[Any]], list[list[slice]]]:
         """Every process's own shards, and their parts of what it exchanges."""
@@ -55,7 +57,7 @@ class Holders:
     def begin(self, state: Mapping[str, Tensor]) -> None:
         """With the learner's parameters of now, and what a saved state says that the rule remembers."""
         crew, values, memories = self._crew, self._flat.gather(self._flat.new()), self._memories_of(state)
-        actor, begun = self._ray.remote(ShardActor).options(num_cpus=0, max_restarts=-1, max_task_retries=-1), []
+        actor, begun = self._ray.remote(ShardActor).options(**self._options()), []
         for number, cut in enumerate(self.cuts):
             folder = crew.folder / f"{number}"
             folder.mkdir(parents=True, exist_ok=True)
@@ -65,6 +67,16 @@ class Holders:
             begun.append(self.actors[-1].begin.remote(values[cut].numpy(), own))
         self._ray.get(begun)
         self._doors = Doors([RayDoor(shard) for shard in self.actors], self.cuts, "driver")
+
+    def _options(self) -> dict[str, Any]:
+        options = {"num_cpus": 0, "max_restarts": -1, "max_task_retries": -1}
+        if not self._crew.near:
+            return options
+        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+        # Machines come and go; this one has the run directory, and the snapshots in it.
+        here = self._ray.get_runtime_context().get_node_id()
+        return {**options, "scheduling_strategy": NodeAffinitySchedulingStrategy(here, soft=True)}
 
     def _memories_of(self, state: Mapping[str, Tensor]) -> list[Tensor] | None:
         """What the shards' rule is to remember: the learner's own memory, or what another crew had kept."""
@@ -109,6 +121,7 @@ class Holders:
     def counted(self) -> tuple[dict[str, int], Counter[int]]:
         """Updates, pushes refused, repeated and lost of all together, and how often each staleness was."""
         told = self._ray.get([shard.counted.remote() for shard in self.actors])
+        self.loads.add([one["load"] for one in told])
         staleness: Counter[int] = Counter()
         for one in told:
             staleness.update({int(value): count for value, count in one["staleness"].items()})

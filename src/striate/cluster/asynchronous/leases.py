@@ -28,7 +28,7 @@ class Leases:
     """
 
     def __init__(self, first: int, total: int, warm_start: int) -> None:
-        self._next, self._total, self._warm_start = first, total, warm_start
+        self._first, self._next, self._total, self._warm_start = first, first, total, warm_start
         self._again: list[int] = []
         self.finished, self.redone = first, 0
 
@@ -36,6 +36,11 @@ class Leases:
     def first(self) -> int:
         """The one to be handed out next, or the run's last."""
         return min(self._next, self._total - 1)
+
+    @property
+    def begun(self) -> bool:
+        """Whether any were handed out."""
+        return self._next > self._first
 
     @property
     def all_out(self) -> bool:

@@ -1,153 +1,126 @@
-"""The replicas that are there: each in a place, handed leases of minibatches, heard, and replaced if it is lost."""
+"""The replicas that are there: they come as there is room, are handed leases of minibatches, are heard, and go.
+
+Who goes in order finishes its leases and sends what it has to say. Whose machine is gone, or who is lost, gives its leases back
+by being lost; another takes its place, when there is room.
+
+In rounds everybody waits for everybody, so who is new begins together with the others: these get no more leases, send what is
+left, and all begin from the shards' parameters at one moment. Otherwise shards would disagree on which round is whose.
+"""
 
 from __future__ import annotations
 
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from types import ModuleType
 from typing import Any
 
-from striate.cluster.asynchronous.actors import Report
-from striate.cluster.asynchronous.causes import cause
-from striate.cluster.asynchronous.crew import Crew
+from striate.cluster.asynchronous.actors import Order, Report
+from striate.cluster.asynchronous.crew import Crew, Wanted
 from striate.cluster.asynchronous.leases import READY, Leases
-from striate.cluster.asynchronous.starting import Starter
+from striate.cluster.asynchronous.member import Member, Stage
+from striate.cluster.asynchronous.starting import Lost, Starting
+from striate.cluster.asynchronous.visits import Visits
 from striate.errors import BadInput, StriateError
 
-_LOOK_EVERY_S = 0.5
+_LOOK_EVERY_S, _ROOM_EVERY_S = 0.5, 0.1
 _TRIES = 5
-_RATE_OVER_S = 5.0
-
-
-@dataclass
-class Member:
-    """A place in the crew, whoever holds it.
-
-    Attributes:
-        place: its number.
-        lives: how many have held it.
-        failures: of those, in a row.
-        actor: the process.
-        leases: minibatches by the report that is to come of them.
-        heard_s: when it last said anything.
-        steps: of late.
-        seconds: those took.
-        waited_s: for shards.
-        exchanged: see `Report`.
-        step_s: seconds of a step, smoothly.
-        fresh: it has said nothing yet.
-        left: it has sent everything, and has nothing to do.
-        flushing: the answer to come when it has.
-    """
-
-    place: int
-    lives: int = 0
-    failures: int = 0
-    actor: Any = None
-    leases: dict[Any, list[int]] = field(default_factory=dict)
-    heard_s: float = 0.0
-    steps: float = 0.0
-    seconds: float = 0.0
-    waited_s: float = 0.0
-    exchanged: dict[str, int] = field(default_factory=dict)
-    step_s: float | None = None
-    fresh: bool = True
-    left: bool = False
-    flushing: Any = None
-
-    @property
-    def name(self) -> str:
-        """Of its pushes: another life's are numbered from 1 again."""
-        return f"{self.place}.{self.lives}"
-
-    def begins(self, actor: Any) -> None:
-        """Somebody takes the place, whose name it has already."""
-        self.actor, self.heard_s = actor, time.monotonic()
-        self.left, self.flushing, self.fresh = False, None, True
-
-    def heard(self, report: Report, learned: int) -> None:
-        """Count a report of so many minibatches."""
-        self.failures, self.exchanged = 0, report.exchanged
-        self.steps, self.seconds = self.steps + learned, self.seconds + report.seconds
-        self.waited_s += report.waited_s
-        fresh = report.seconds / learned
-        self.step_s = fresh if self.step_s is None else 0.7 * self.step_s + 0.3 * fresh
-
-    def steps_per_s(self) -> float | None:
-        """Of late, smoothly; readings may be taken at any time."""
-        if not self.seconds:
-            return None
-        found = self.steps / self.seconds
-        if self.seconds > _RATE_OVER_S:
-            self.steps, self.seconds = self.steps / 2, self.seconds / 2
-        return found
-
-    @property
-    def flushes(self) -> list[Any]:
-        """What is to come of its flushing, if it does."""
-        return [] if self.flushing is None or self.left else [self.flushing]
+# Who has just been given room loads everything first.
+_LOADING = 5
 
 
 class Members:
     """All places.
 
     Args:
-        ray: connected.
+        starter: begins replicas, hears them and ends them.
         crew: see there.
         leases: what there is to learn from.
-        starter: begins replicas of a name, and ends them.
         expect: told who takes part in rounds, whenever that changes.
-        say: told of losses.
+        say: told of who comes and goes.
 
     Attributes:
-        lost: replicas that were replaced.
+        lost: replicas that died, hung or failed.
+        gone: replicas whose machine left.
+        visits: who was there when.
+        wanted: how many there should be.
     """
 
     def __init__(
         self,
-        ray: ModuleType,
+        starter: Starting,
         crew: Crew,
         leases: Leases,
-        starter: Starter,
         expect: Callable[[list[str]], None],
         say: Callable[[str], None],
     ) -> None:
-        self._ray, self._crew, self._leases = ray, crew, leases
-        self._starter, self._expect, self._say = starter, expect, say
-        self._members = [Member(place) for place in range(crew.replicas)]
-        self.lost = 0
-        for member in self._members:
-            self._begin(member)
-        self._tell()
+        self._starter, self._crew, self._leases, self._expect, self._say = starter, crew, leases, expect, say
+        self._members: list[Member] = []
+        self._round: set[str] = set()
+        self._looked_s = 0.0
+        self.lost, self.gone, self.visits = 0, 0, Visits()
+        self.want(crew.wanted)
 
     def __iter__(self) -> Iterator[Member]:
-        return iter(self._members)
+        """Everybody who is there, coming or going."""
+        return (member for member in self._members if member.stage is not Stage.GONE)
 
     def __len__(self) -> int:
-        return len(self._members)
+        return sum(1 for _ in self)
 
     def __getitem__(self, place: int) -> Member:
         return self._members[place]
 
+    def at(self, *stages: Stage) -> list[Member]:
+        """Members at these stages."""
+        return [member for member in self._members if member.stage in stages]
+
+    def want(self, wanted: Wanted) -> None:
+        """So many from now on: others are asked for, or those who came last are sent away."""
+        self.wanted = wanted
+        staying = self.at(Stage.WAITING, Stage.LOADING, Stage.HERE)
+        for member in sorted(staying, key=_last_to_stay)[wanted.most :]:
+            self._send_away(member)
+        for _ in range(wanted.most - len(staying)):
+            self._begin(self._vacant())
+
+    def _vacant(self) -> Member:
+        for member in self._members:
+            if member.stage is Stage.GONE:
+                return member
+        self._members.append(Member(len(self._members)))
+        return self._members[-1]
+
     def _begin(self, member: Member) -> None:
-        """Put somebody into a place."""
+        """Ask for somebody for a place."""
         member.lives += 1
         member.begins(self._starter.begin(member.name))
 
-    def _tell(self) -> None:
-        """Rounds wait for those who take part."""
-        self._expect([member.name for member in self._active() if not member.left])
+    def _send_away(self, member: Member) -> None:
+        """In order: it finishes what it has, and says what it has learned."""
+        if member.stage is Stage.HERE:
+            member.stage = Stage.LEAVING
+        else:
+            self._end(member, "not wanted any more")
 
-    def _active(self) -> list[Member]:
-        """One alone for a warm start; then all."""
-        return self._members[:1] if self._leases.warming else self._members
+    def _end(self, member: Member, how: str) -> None:
+        self.visits.left(member.name, self._leases.finished, how)
+        self._starter.end(member.name, member.actor)
+        member.ends()
+        self._leave_round(member)
+
+    def active(self) -> list[Member]:
+        """Who is to learn: one alone for a warm start; then all."""
+        here = self.at(Stage.HERE)
+        return here[:1] if self._leases.warming else here
 
     @property
     def done(self) -> bool:
         """Whether everything that was learned is in the shards, and nothing is left to learn from."""
-        return self._leases.all_out and all(member.left for member in self._members)
+        return self._leases.all_out and all(member.quiet for member in self.at(Stage.HERE, Stage.LEAVING))
+
+    def enough(self) -> bool:
+        """Whether as many are there as a sitting needs to begin."""
+        return len(self.at(Stage.HERE)) >= self.wanted.least
 
     def work(self) -> list[dict[str, float]]:
         """Hand out leases, and wait a little for reports; the metrics of minibatches in them.
@@ -156,80 +129,154 @@ class Members:
             StriateError: replicas die as soon as they begin.
         """
         self._hand_out()
-        return self._collect()
+        return self.collect()
 
     def _hand_out(self) -> None:
         """Leases to whoever has too few; whoever gets none has nothing left to do, and sends what is left."""
-        for _ in range(READY):
-            for member in self._active():
-                if len(member.leases) < READY and not member.left:
-                    self._lease(member)
+        active = self.active()
+        if self._crew.job.pace.rounds and not self._leases.all_out and not self._round.issuperset(one.name for one in active):
+            self._meet(active)
+        else:
+            for _ in range(READY):
+                for member in active:
+                    if len(member.leases) < READY:
+                        self._lease(member, len(active))
+        for member in self.at(Stage.LEAVING):
+            self._flush(member)
 
-    def _lease(self, member: Member) -> None:
-        slots = self._leases.take(self._leases.length(member.step_s, len(self._active())))
-        if slots:
-            member.leases[member.actor.work.remote(slots, self._leases.following)] = slots
+    def _meet(self, active: list[Member]) -> None:
+        """In rounds, with somebody new: when everybody has sent everything, all begin together."""
+        for member in active:
+            self._flush(member)
+        if all(member.quiet for member in self.at(Stage.HERE, Stage.LEAVING)):
+            self._round = {member.name for member in active}
+            self._expect(sorted(self._round))
+            for member in active:
+                member.behind = True
+
+    def _lease(self, member: Member, active: int) -> None:
+        slots = self._leases.take(self._leases.length(member.step_s, active))
+        if not slots:
+            self._flush(member)
+            return
+        crew = self._crew
+        rates = None if crew.rates is None else crew.rates(active)
+        threads = None if crew.threads is None else crew.threads(active)
+        order = Order(slots, self._leases.following, rates, threads, member.behind)
+        member.ordered(member.actor.work.remote(order), slots)
+
+    def _flush(self, member: Member) -> None:
+        if member.quiet:
+            # A round would wait for it in vain.
+            self._leave_round(member)
         elif not member.leases and member.flushing is None:
             member.flushing = member.actor.flush.remote()
 
-    def _collect(self) -> list[dict[str, float]]:
+    def _leave_round(self, member: Member) -> None:
+        """Rounds wait for those who take part, and for nobody else."""
+        if member.name in self._round:
+            self._round.discard(member.name)
+            self._expect(sorted(self._round))
+
+    def collect(self) -> list[dict[str, float]]:
         """Wait for a report, or for what makes one impossible."""
-        waiting = {ref: member for member in self._members for ref in (*member.leases, *member.flushes)}
-        ready, _ = self._ray.wait(list(waiting), timeout=_LOOK_EVERY_S)
+        self._look_around()
+        waiting = {reference: member for member in self for reference in member.awaited}
+        if not waiting:
+            # Nobody has room.
+            time.sleep(_ROOM_EVERY_S)
+            return []
         learned = []
-        for reference in ready:
+        for reference in self._starter.ready(list(waiting), _LOOK_EVERY_S):
             member = waiting[reference]
-            try:
-                report = self._ray.get(reference)
-            except (self._ray.exceptions.RayError, StriateError) as error:
-                # Its other leases fail with it, and may be ready, too.
-                if reference in member.leases or reference is member.flushing:
-                    self._replace(member, error)
-                continue
-            learned += self._heard(member, reference, report)
-        self._replace_silent()
+            # The other leases of one that is lost fail with it, and may be ready, too.
+            if reference in member.awaited:
+                learned += self._hear(member, reference)
         return learned
 
-    def _heard(self, member: Member, reference: Any, report: Report | dict[str, int]) -> list[dict[str, float]]:
-        member.heard_s, member.fresh = time.monotonic(), False
-        if not isinstance(report, Report):
-            member.exchanged, member.left = report, True
-            self._tell()
+    def _hear(self, member: Member, reference: Any) -> list[dict[str, float]]:
+        try:
+            answer = self._starter.answer(reference)
+        except BadInput as error:
+            raise BadInput(f"replica {member.place}: {error}") from None
+        except Lost as error:
+            self._replace(member, str(error), error.mistake)
             return []
-        slots, warming = member.leases.pop(reference), self._leases.warming
-        member.heard(report, len(slots))
+        member.hears()
+        if reference is member.loading:
+            self._welcome(member)
+        elif isinstance(answer, Report):
+            return self._learned(member, reference, answer)
+        else:
+            member.flushed(answer)
+            self._quiet(member)
+        return []
+
+    def _quiet(self, member: Member) -> None:
+        if member.quiet:
+            self._leave_round(member)
+            if member.stage is Stage.LEAVING:
+                self._end(member, "left")
+                self._say(f"replica {member.place} has left")
+
+    def _welcome(self, member: Member) -> None:
+        member.arrives()
+        self.visits.joined(member.name, self.machine(member) or "", self._leases.finished)
+        if member.lives > 1 or self._leases.begun:
+            self._say(f"replica {member.place} has joined")
+
+    def _learned(self, member: Member, reference: Any, report: Report) -> list[dict[str, float]]:
+        slots = member.leases.pop(reference)
+        member.learned(report, len(slots))
         self._leases.finished += len(slots)
-        if self._leases.warming != warming:
-            self._tell()
         return report.metrics
 
-    def _replace(self, member: Member, error: Exception) -> None:
+    def _replace(self, member: Member, why: str, mistake: bool = False) -> None:
         """Somebody else for a place whose holder is lost; what it had is handed out again."""
-        member.failures += 1
-        if member.failures >= _TRIES:
-            raise StriateError(f"replica {member.place} failed {_TRIES} times in a row: {cause(error)}")
-        if isinstance(error, self._ray.exceptions.ActorDiedError) and "BadInput" in str(error):
-            raise BadInput(f"replica {member.place}: {cause(error)}")
-        self.lost += 1
+        if mistake and not self.visits.told():
+            raise StriateError(f"replica {member.place}: {why}")
+        leaving, machine_left = member.stage is Stage.LEAVING, self._starter.machine_left(member.node)
+        member.failed_on.append(member.node)
+        # A machine may be found gone only after its processes were.
+        failures = sum(not self._starter.machine_left(node) for node in member.failed_on)
+        if failures >= _TRIES:
+            raise StriateError(f"replica {member.place} failed {_TRIES} times in a row: {why}")
+        if machine_left:
+            self.gone += 1
+        else:
+            self.lost += 1
         for slots in member.leases.values():
             self._leases.give_back(slots)
-        member.leases.clear()
-        self._starter.end(member.name, member.actor)
-        self._say(f"replica {member.place} was lost ({cause(error)}); another takes its place")
+        how = "its machine left" if machine_left else why
+        self._end(member, f"lost: {how}" if not machine_left else how)
+        if leaving:
+            self._say(f"replica {member.place} was lost as it left ({how})")
+            return
+        self._say(f"replica {member.place} was lost ({how}); another takes its place")
         self._begin(member)
-        self._tell()
 
-    def _replace_silent(self) -> None:
-        for member in self._members:
-            # Who has just begun loads everything first.
-            patience = self._crew.patience_s * (5 if member.fresh else 1)
-            if (member.leases or member.flushes) and time.monotonic() - member.heard_s > patience:
-                self._replace(member, StriateError(f"silent for {patience:.0f} s"))
+    def _look_around(self) -> None:
+        """Who has been given room; who has been silent for too long."""
+        now = time.monotonic()
+        if now - self._looked_s < (_ROOM_EVERY_S if self.at(Stage.WAITING) else _LOOK_EVERY_S):
+            return
+        self._looked_s = now
+        for member in self.at(Stage.WAITING):
+            node = self._starter.placed(member.name)
+            if node is not None:
+                member.placed(node)
+        for member in self.at(Stage.LOADING, Stage.HERE, Stage.LEAVING):
+            patience = self._crew.patience_s * (_LOADING if member.stage is Stage.LOADING else 1)
+            if member.awaited and now - member.heard_s > patience:
+                self._replace(member, f"silent for {patience:.0f} s")
+
+    def machine(self, member: Member) -> str | None:
+        """Where it is, as people call it; None: it has no room yet."""
+        return None if member.node is None else self._starter.machine(member.node)
 
     def steps_per_s(self) -> dict[int, float]:
         """Minibatches a second by place, of those who have learned from any."""
-        found = {member.place: member.steps_per_s() for member in self._members}
-        return {place: rate for place, rate in found.items() if rate is not None}
+        return {member.place: member.steps / member.seconds for member in self if member.seconds}
 
     def exchanged(self) -> Counter[str]:
         """Pulls, pushes and bytes of all, as last heard."""
@@ -240,6 +287,9 @@ class Members:
 
     def close(self) -> None:
         """End all."""
-        for member in self._members:
-            if member.actor is not None:
-                self._starter.end(member.name, member.actor)
+        for member in self:
+            self._starter.end(member.name, member.actor)
+
+
+def _last_to_stay(member: Member) -> tuple[bool, int]:
+    return member.stage is not Stage.HERE, member.place

@@ -1,19 +1,51 @@
-"""Replicas begun and ended: each one process of Ray's, or a gang that is placed as a whole or not at all."""
+"""Replicas' processes asked for and ended, and the machines that they are on.
+
+On a cluster each is asked for as a placement group: Ray gives it room when there is some, now or when a machine comes, and says
+which machine that is. What waits for room is also what Ray's autoscaler starts machines for.
+"""
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable
 from types import ModuleType
-from typing import Any
+from typing import Any, Protocol
 
 from striate.cluster.asynchronous.actors import ReplicaActor
+from striate.cluster.asynchronous.causes import cause
 from striate.cluster.asynchronous.crew import Crew
 from striate.cluster.asynchronous.gang import Gang, GangProcess, Told
 from striate.cluster.asynchronous.holders import Holders
+from striate.errors import BadInput, StriateError
+
+
+class Lost(StriateError):
+    """A replica's process, or its machine, is gone, or could not do what it was asked to.
+
+    Args:
+        why: in a few words.
+        mistake: whether it could not even begin.
+    """
+
+    def __init__(self, why: str, mistake: bool = False) -> None:
+        super().__init__(why)
+        self.mistake = mistake
+
+
+class Starting(Protocol):
+    """Where replicas come from, as whoever leads them sees it: see `Starter`."""
+
+    def begin(self, name: str) -> Any: ...  # noqa: D102
+    def placed(self, name: str) -> str | None: ...  # noqa: D102
+    def machine(self, node: str) -> str: ...  # noqa: D102
+    def machine_left(self, node: str | None) -> bool: ...  # noqa: D102
+    def ready(self, references: list[Any], within_s: float) -> list[Any]: ...  # noqa: D102
+    def answer(self, reference: Any) -> Any: ...  # noqa: D102
+    def end(self, name: str, actor: Any) -> None: ...  # noqa: D102
 
 
 class Starter:
-    """Begins replicas of a name.
+    """Begins replicas of a name, hears them, ends them.
 
     Args:
         ray: connected.
@@ -35,41 +67,78 @@ class Starter:
     ) -> None:
         self._ray, self._crew, self._bring, self._ticket, self._rows, self._shards = ray, crew, bring, ticket, rows, shards
         self._groups: dict[str, Any] = {}
+        self._others: dict[str, list[Any]] = {}
 
     def begin(self, name: str) -> Any:
-        """The process that is the replica to the driver."""
-        crew, options = self._crew, self._options()
-        if crew.processes > 1:
-            return self._gang(name, options)
-        told = (self._bring, self._ticket(), self._rows, self._shards.actors, self._shards.cuts, crew.job)
-        return self._ray.remote(ReplicaActor).options(**options).remote(name, *told)
+        """The process that is the replica to the driver; it may have to wait for room."""
+        crew = self._crew
+        if crew.threads is None:
+            seat = {"CPU": crew.job.threads, **({"GPU": crew.gpus} if crew.gpus else {})}
+            # Half a gang would hold its processors and wait for ever; and neighbours talk at every step.
+            self._groups[name] = self._ray.util.placement_group([seat] * crew.processes, strategy="PACK")
+        if crew.processes == 1:
+            told = (self._bring, self._ticket(), self._rows, self._shards.actors, self._shards.cuts, crew.job)
+            return self._process(ReplicaActor, name, 0).remote(name, *told)
+        gang = (Told(name, self._bring, *self._shards.by_process(), crew.job), self._ticket(), self._rows)
+        # They begin at the same time; the first finds the others.
+        others = [self._process(GangProcess, name, rank).remote(rank, *gang) for rank in range(1, crew.processes)]
+        self._others[name] = others
+        return self._process(Gang, name, 0).remote(*gang, others)
 
-    def _options(self) -> dict[str, Any]:
-        return {"num_cpus": self._crew.job.threads, "num_gpus": self._crew.gpus, "max_restarts": 0}
-
-    def _gang(self, name: str, options: dict[str, Any]) -> Any:
-        """All its processes, which begin at the same time; the first one finds the others."""
+    def _process(self, kind: type, name: str, rank: int) -> Any:
         from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
-        crew = self._crew
-        needs = {"CPU": crew.job.threads, "GPU": crew.gpus}
-        # Half a gang would hold its processors and wait for ever; and neighbours talk at every step.
-        group = self._ray.util.placement_group(
-            [{what: share for what, share in needs.items() if share}] * crew.processes, strategy="PACK"
-        )
-        self._groups[name] = group
+        options: dict[str, Any] = {"num_gpus": self._crew.gpus, "max_restarts": 0, "num_cpus": 0}
+        if name in self._groups:
+            options["num_cpus"] = self._crew.job.threads
+            options["scheduling_strategy"] = PlacementGroupSchedulingStrategy(self._groups[name], rank)
+        return self._ray.remote(kind).options(**options)
 
-        def process(kind: type, rank: int) -> Any:
-            seat = PlacementGroupSchedulingStrategy(group, rank)
-            return self._ray.remote(kind).options(**options, scheduling_strategy=seat)
+    def placed(self, name: str) -> str | None:
+        """The machine's name in Ray, or None while there is no room."""
+        if name not in self._groups:
+            return str(self._ray.get_runtime_context().get_node_id())
+        told = self._ray.util.placement_group_table(self._groups[name])
+        return str(told["bundles_to_node_id"][0]) if told["state"] == "CREATED" else None
 
-        told = Told(name, self._bring, *self._shards.by_process(), crew.job)
-        given = (told, self._ticket(), self._rows)
-        others = [process(GangProcess, rank).remote(rank, *given) for rank in range(1, crew.processes)]
-        return process(Gang, 0).remote(*given, others)
+    def machine(self, node: str) -> str:
+        """What people call it."""
+        for one in self._ray.nodes():
+            if one["NodeID"] == node:
+                return str(one["NodeManagerHostname"])
+        return socket.gethostname()
+
+    def machine_left(self, node: str | None) -> bool:
+        """Whether it is not there any more."""
+        return node is not None and not any(one["Alive"] for one in self._ray.nodes() if one["NodeID"] == node)
+
+    def ready(self, references: list[Any], within_s: float) -> list[Any]:
+        """Those whose answer is there, or comes within a time."""
+        found, _ = self._ray.wait(references, num_returns=1, timeout=within_s)
+        if found:
+            # And whoever else has answered by now.
+            found, _ = self._ray.wait(references, num_returns=len(references), timeout=0)
+        return list(found)
+
+    def answer(self, reference: Any) -> Any:
+        """It.
+
+        Raises:
+            Lost: there will be none.
+            BadInput: the process found something that no other will find otherwise.
+        """
+        try:
+            return self._ray.get(reference)
+        except self._ray.exceptions.ActorDiedError as error:
+            if "BadInput" in str(error):
+                raise BadInput(cause(error)) from None
+            raise Lost(cause(error), "creation task" in str(error)) from None
+        except (self._ray.exceptions.RayError, StriateError) as error:
+            raise Lost(cause(error)) from None
 
     def end(self, name: str, actor: Any) -> None:
-        """End a replica, with all its processes."""
-        self._ray.kill(actor)
+        """End a replica with all its processes, and give back its room."""
+        for process in [actor, *self._others.pop(name, [])]:
+            self._ray.kill(process)
         if name in self._groups:
             self._ray.util.remove_placement_group(self._groups.pop(name))

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any, TypeVar
 
+from striate.cluster.clockwork import step_length
 from striate.cluster.pauses import Coming, Learned, Pause, Work
 from striate.cluster.replica import Replica
 from striate.cluster.server import Doors
-from striate.cluster.simulate import step_length
 from striate.cluster.virtual.network import Door, Doorstep, Events, Network
 from striate.cluster.virtual.team import Team
 from striate.draws import generator

@@ -9,11 +9,11 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 import torch
 
+from striate.cluster.clockwork import engine
 from striate.cluster.flat import Flat
 from striate.cluster.replica import Poisoned
 from striate.cluster.server import Server, shards_of
 from striate.cluster.shards import Shard
-from striate.cluster.simulate import engine
 from striate.cluster.virtual.network import Events, Network
 from striate.cluster.virtual.place import Place
 from striate.cluster.virtual.team import Course, Look, Machines, Team

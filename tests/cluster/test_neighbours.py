@@ -1,0 +1,162 @@
+"""Messages through shared memory: every byte in order, whoever is late; and a neighbour that ends is noticed by all."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from jobs import run
+from striate.cluster import neighbours
+from striate.cluster.neighbours import meet
+from striate.cluster.ring import RingEnd
+from striate.cluster.wire import Lost, Wire
+
+
+def test_a_ring_gives_the_bytes_that_were_put_in_whatever_the_pieces() -> None:
+    """10,000 bytes through 64, in pieces of lengths that are prime to it; never more than there is room for."""
+    memory = np.zeros(64, np.uint8)
+    writer, reader = RingEnd(memory, writes=True), RingEnd(memory, writes=False)
+    sent = np.arange(10_000, dtype=np.uint32).astype(np.uint8)
+    came = np.empty_like(sent)
+    written = read = 0
+    while read < len(sent):
+        count = writer.move(sent[written : written + 37])
+        assert written + count - read <= len(memory)
+        reader.room += count
+        written += count
+        count = reader.move(came[read : read + 23])
+        writer.room += count
+        read += count
+    assert (came == sent).all()
+    assert reader.room == 0 and writer.room == len(memory)
+
+
+def _swap(rank: int, count: int) -> tuple[list[int], int, list[list[bool]]]:
+    """Rounds of messages of many lengths, two on their way at once, the second waited for first; longer than a ring too."""
+    near = meet(rank, count)
+    wire = Wire(rank, count, near=near)
+    right, expected = [], 0
+    for step, length in enumerate((1, 1000, 2_100_001, 77)):
+        arrivals = []
+        for turn in range(2):
+            lengths = [length * (1 + source) + turn for source in range(count)]
+            own = [torch.full((length * (1 + rank) + turn,), 10.0 * rank + step + turn) for _ in range(count)]
+            arrivals.append(wire.exchange(own, lengths))
+            expected += 4 * sum(other for source, other in enumerate(lengths) if source != rank)
+        for turn in (1, 0):
+            came = arrivals[turn].wait()
+            right.append([bool((one == 10.0 * source + step + turn).all()) for source, one in enumerate(came)])
+    reached = [other for other in range(count) if near is not None and other in near]
+    return reached, wire.received - expected, right
+
+
+def test_messages_come_whole_and_in_order() -> None:
+    for rank, (reached, miscounted, right) in enumerate(run(3, _swap)):
+        assert reached == [other for other in range(3) if other != rank]
+        assert miscounted == 0
+        assert all(all(one) for one in right)
+
+
+def _late(rank: int, count: int) -> float:
+    """The second comes late; what it was sent waits for it, and the first sleeps meanwhile."""
+    wire = Wire(rank, count, near=meet(rank, count))
+    if rank:
+        time.sleep(0.5)
+    busy = time.process_time()
+    came = wire.exchange([torch.full((3,), float(rank))] * 2, [3, 3]).wait()
+    assert came[1 - rank].tolist() == [1.0 - rank] * 3
+    return time.process_time() - busy
+
+
+def test_who_waits_sleeps() -> None:
+    assert run(2, _late)[0] < 0.1
+
+
+def _lose(rank: int, count: int, folder: Path) -> None:
+    """Each talks to the next alone. The last is killed; the one before it notices, and those who wait for that one hear."""
+    wire = Wire(rank, count, near=meet(rank, count, timeout_s=60))
+    pair = [other for other in (rank - 1, rank + 1) if 0 <= other < count]
+    lengths = [4 if other in pair else 0 for other in range(count)]
+    messages = [torch.zeros(length) for length in lengths]
+    wire.exchange(messages, lengths).wait()
+    if rank == count - 1:
+        os.kill(os.getpid(), signal.SIGKILL)
+    begun = time.monotonic()
+    try:
+        for _ in range(count):
+            wire.exchange(messages, lengths).wait()
+    except Lost as lost:
+        (folder / str(rank)).write_text(f"{time.monotonic() - begun:.1f} {lost}")
+        # As in a roll call: nobody leaves before the others had time to hear.
+        time.sleep(1)
+
+
+def test_whoever_waits_for_one_that_waits_for_the_dead_is_told(tmp_path: Path) -> None:
+    with suppress(AssertionError):
+        run(4, _lose, tmp_path)
+    told = [(tmp_path / str(rank)).read_text() for rank in range(3)]
+    assert "process 3 has ended" in told[2]
+    assert all("another was lost" in one for one in told[:2]), told
+    assert all(float(one.split()[0]) < 1 for one in told), told
+
+
+def _silent(rank: int, count: int) -> str:
+    near = meet(rank, count, timeout_s=0.3)
+    if rank:
+        time.sleep(1)
+        return ""
+    with pytest.raises(Lost, match="nothing came"):
+        Wire(rank, count, near=near).exchange([torch.zeros(2)] * 2, [2, 2]).wait()
+    return "lost"
+
+
+def test_one_that_is_silent_is_given_up() -> None:
+    assert run(2, _silent)[0] == "lost"
+
+
+def _elsewhere(rank: int, count: int) -> list[int]:
+    """The last is of a machine without such memory: nothing but the engine reaches it."""
+    if rank == count - 1:
+        del os.memfd_create
+    near = meet(rank, count)
+    wire = Wire(rank, count, near=near)
+    came = wire.exchange([torch.full((5,), float(rank))] * count, [5] * count).wait()
+    assert [int(one[0]) for one in came] == list(range(count))
+    return [other for other in range(count) if near is not None and other in near]
+
+
+def test_who_cannot_be_reached_so_is_sent_messages_by_the_engine() -> None:
+    assert run(3, _elsewhere) == [[1], [0], []]
+
+
+def _stranger(rank: int, count: int) -> bool:
+    """A key that does not fit: another process has the number, in another container perhaps."""
+    if rank:
+        neighbours.Inbox.address = property(lambda self: {**_address(self), "key": "00" * 32})  # type: ignore[method-assign, assignment]
+    return meet(rank, count) is None
+
+
+def _address(inbox: neighbours.Inbox) -> dict[str, object]:
+    return {"process": os.getppid(), "memory": 0, "pipes": {"0": 1}, "key": ""}
+
+
+def test_somebody_elses_memory_is_not_written_to() -> None:
+    assert run(2, _stranger) == [True, True]
+
+
+def _open_files(rank: int, count: int) -> tuple[int, list[str]]:
+    before = {path.name for path in Path("/dev/shm").iterdir()}
+    wire = Wire(rank, count, near=meet(rank, count))
+    wire.exchange([torch.zeros(9)] * 2, [9, 9]).wait()
+    return os.getpid(), [path.name for path in Path("/dev/shm").iterdir() if path.name not in before and "striate" in path.name]
+
+
+def test_memory_has_no_name_that_could_be_left_behind() -> None:
+    assert [names for _, names in run(2, _open_files)] == [[], []]

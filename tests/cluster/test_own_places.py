@@ -112,6 +112,10 @@ def test_every_number_is_one_process_s(net: str, grid: Grid) -> None:
                 else filters[one.name][tile.top : tile.bottom, tile.left : tile.right]
             )
             assert torch.equal(piece, named.reshape(-1))
+    # What a rule remembers is kept in the learner's own order.
+    joined = Flat([one for section in parts for one in section])
+    assert torch.equal(joined.reordered(torch.cat(found), whole), numbers)
+    assert torch.equal(whole.reordered(numbers, joined), torch.cat(found))
     whole.scatter(whole.new())
     for flat, values in zip(flats, found):
         flat.scatter(values)

@@ -1,7 +1,8 @@
 """Claim: two replicas that exchange asynchronously learn nearly twice as fast as one, and exchanging costs what memory does.
 
-A sparse autoencoder on real pictures (CIFAR-10, grey), one thread a replica; exchanges every second step with a shard that runs
-Adagrad as DistBelief's; one replica alone for the first twenty; everything on this machine, through Ray's shared memory.
+A sparse autoencoder on real pictures (CIFAR-10, grey), one thread a replica; a shard that runs Adagrad as DistBelief's; they
+exchange as seldom as the plan that is measured before a run advises, and at every step; one replica alone for the first twenty
+steps; everything on this machine, through Ray's shared memory.
 Transport: a shard of 25 million parameters pulled (a version that was put once) and pushed, beside bare actors that are handed
 the same arrays. Update: beside two passes of trivial arithmetic over the same vectors. Recovery: from SIGKILL to the next thing
 done. Two replicas need two cores of their own: on a busy machine those rows say little.
@@ -23,24 +24,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cifar import pictures
-from striate.cluster.asynchronous.actors import Job, Workbench
+from small_fleet import fleet, learner, losses, mean_staleness, rate, standardised, time_to
 from striate.cluster.asynchronous.calling import RayDoor
 from striate.cluster.asynchronous.engine import ray_cluster
-from striate.cluster.asynchronous.fleet import Crew, Fleet
-from striate.cluster.compress import Packed, Packer
-from striate.cluster.replica import Pace
+from striate.cluster.compress import Packed
 from striate.cluster.rules import RULES
 from striate.cluster.server import Message
 from striate.cluster.shards import Version, as_tensor
-from striate.draws import Draws
-from striate.models.sparse import NetSpec, SparseNet, StageSpec
 from striate.train import Batches, MemoryRows
-from striate.train.sparse import SparseLearner, SparseSettings
 from striate.train.updates import Rates
 from timing import interleaved, row
 
-BATCH, EVERY, WARM = 256, 2, 20
+BATCH, WARM = 256, 20
 SIZE = 25_000_000
 
 
@@ -107,8 +102,8 @@ class Bare:
 
 def _transport(ray: ModuleType, folder: Path, size: int, rounds: int) -> list[dict[str, object]]:
     """Pull: from the shard's values into the replica's. Push: from the replica's into the shard's hands, not applied."""
-    fleet = _fleet(ray, folder / "transport", Whole(size), replicas=0, rule="sgd")
-    door, bare = RayDoor(fleet.shards.actors[0]), ray.remote(Bare).options(num_cpus=0).remote(size)
+    crew = fleet(ray, folder / "transport", Whole(size), replicas=0, rule="sgd")
+    door, bare = RayDoor(crew.shards.actors[0]), ray.remote(Bare).options(num_cpus=0).remote(size)
     update, own, received = np.ones(size, np.float32), torch.empty(size), torch.empty(size)
     sequence = iter(range(1, 10**6))
 
@@ -130,7 +125,7 @@ def _transport(ray: ModuleType, folder: Path, size: int, rounds: int) -> list[di
     }
     # Pages of the store that nobody has touched yet cost eight times as much; it takes some rounds until all were.
     seconds = interleaved(calls, rounds, warm_up=40)
-    fleet.close()
+    crew.close()
     ray.kill(bare)
     both, bytes_moved = seconds["pull"] + seconds["push"], 8 * size
     peers = {
@@ -164,74 +159,61 @@ class Whole:
         return {"weight": self.weight}
 
 
-def learner() -> SparseLearner:
-    """A stage of untied filters on 32x32 pictures, its decoder apart: 0.9 million weights."""
-    net = SparseNet(NetSpec((1, 32, 32), (StageSpec(10, 1, 8, pool=3, norm=5, norm_edges="keep"),))).start(Draws(0))
-    return SparseLearner(net, SparseSettings(), lambda step: Rates(0.02, 0.0))
-
-
-def standardised() -> Tensor:
-    """Grey pictures of mean 0 and deviation 1, each."""
-    pixels, _ = pictures("train", 6000)
-    grey = torch.from_numpy(pixels).float().mean(dim=1).flatten(1)
-    grey -= grey.mean(dim=1, keepdim=True)
-    return grey / grey.std(dim=1, keepdim=True).clamp_min(1.0)
-
-
-def bring(state: Mapping[str, Tensor], held: np.ndarray) -> Workbench:
-    """In a replica's process."""
-    made = learner()
-    made.load_state(state)
-    return Workbench(made, Batches(MemoryRows(as_tensor(held)), BATCH, 0).at)
-
-
-def _fleet(
-    ray: ModuleType, folder: Path, whole: Any, replicas: int, rule: str = "adagrad", rows: Any = None, **pace: Any
-) -> Fleet:
-    crew = Crew(
-        replicas=replicas,
-        shards=1,
-        rule=rule,
-        job=Job(Pace(**pace), Packer(), gradients=True, threads=1),
-        forget=0.0,
-        warm_start_steps=WARM if replicas > 1 else 0,
-        folder=folder,
-        snapshot_every_s=5.0,
-        patience_s=60.0,
-    )
-    fleet = Fleet(whole, crew, ray, bring, dict, rows, 10**6, BATCH, lambda line: None)
-    fleet.load_state(whole.state())
-    return fleet
-
-
 def _replicas(ray: ModuleType, folder: Path, steps: int) -> list[dict[str, object]]:
+    """At the interval that the plan advises, and at every step."""
     held = ray.put(standardised().numpy())
-    plain, reached, told = _plain(held, ray, steps), {}, {}
+    advised = _advised(ray, folder, held)
+    plain = _plain(held, ray, steps)
+    found = []
+    for every in dict.fromkeys((advised, 1)):
+        found += _pair(ray, folder / f"every{every}", held, steps, every, advised, plain)
+    return found
+
+
+def _advised(ray: ModuleType, folder: Path, held: Any) -> int:
+    crew = fleet(ray, folder / "plan", learner(), 2, rows=held, batch=BATCH)
+    assert crew.plan is not None
+    every = crew.plan.advised_interval
+    crew.close()
+    return every
+
+
+def _pair(
+    ray: ModuleType, folder: Path, held: Any, steps: int, every: int, advised: int, plain: float
+) -> list[dict[str, object]]:
+    """One replica, then two."""
+    reached, told = {}, {}
     for count in (1, 2):
-        fleet = _fleet(ray, folder / f"{count}", learner(), count, rows=held, pull_every=EVERY, push_every=EVERY)
-        reached[count], told[count] = _losses(fleet, count * steps), fleet.counted()
-        fleet.close()
+        crew = fleet(
+            ray, folder / f"{count}", learner(), count, rows=held, batch=BATCH, every=every, warm=WARM if count > 1 else 0
+        )
+        reached[count], told[count] = losses(crew, count * steps), crew.counted()
+        crew.close()
     # When both have been at it for a while; the time to a loss has the warm start in it.
-    rates = {count: _rate(found[len(found) // 3 :]) for count, found in reached.items()}
+    rates = {count: rate(found[len(found) // 3 :], BATCH) for count, found in reached.items()}
     target = statistics.mean(loss for _, loss in reached[1][-steps // 10 :])
-    to_target = {count: _time_to(found, target, steps // 10) for count, found in reached.items()}
-    bytes_each = 4 * sum(one.size for one in learner().exchanged())
-    moved = (told[2]["pulls"] + told[2]["pushes"]) * bytes_each
-    peers = {f"{count}_images_s": rate for count, rate in rates.items()} | {"no_replicas_images_s": plain}
-    staleness = {int(value): count for value, count in told[2]["staleness"].items()}
-    pushes = sum(staleness.values())
-    mean = sum(value * count for value, count in staleness.items()) / pushes
+    to_target = {count: time_to(found, target, steps // 10) for count, found in reached.items()}
+    moved = (told[2]["pulls"] + told[2]["pushes"]) * 4 * sum(one.size for one in learner().exchanged())
+    peers = {f"{count}_images_s": one for count, one in rates.items()} | {"no_replicas_images_s": plain}
+    often = f"exchanging every {every} steps, as advised" if every == advised else "exchanging at every step"
+    times = {"one_s": to_target[1], "two_s": to_target[2], "loss": target}
     return [
-        row("two replicas / one, images a second, a thread each", rates[2] / rates[1], "ratio", ">= 1.8", peers),
         row(
-            "one replica / two, time to the loss that one reaches",
-            to_target[1] / to_target[2],
+            f"two replicas / one, images a second, a thread each, {often}",
+            rates[2] / rates[1],
             "ratio",
-            ">= 1.5",
-            {"one_s": to_target[1], "two_s": to_target[2], "loss": target, "staleness_mean": mean},
+            ">= 1.8" if every == advised else "(none set)",
+            peers,
         ),
         row(
-            "bytes that travelled / (pulls + pushes) x parameters",
+            f"one replica / two, time to the loss that one reaches, {often}",
+            to_target[1] / to_target[2],
+            "ratio",
+            ">= 1.5" if every == advised else "(none set)",
+            times | {"staleness_mean": mean_staleness(told[2]["staleness"])},
+        ),
+        row(
+            f"bytes that travelled / (pulls + pushes) x parameters, {often}",
             (told[2]["pulled_bytes"] + told[2]["pushed_bytes"]) / moved,
             "ratio",
             "<= 1.1",
@@ -250,48 +232,26 @@ def _plain(held: Any, ray: ModuleType, steps: int) -> float:
     return count * BATCH / (time.monotonic() - begun)
 
 
-def _losses(fleet: Fleet, steps: int) -> list[tuple[float, float]]:
-    """When each minibatch was reported, and its loss."""
-    found = []
-    for step in range(steps):
-        metrics = fleet.step(step)
-        found.append((time.monotonic(), float(metrics["loss"])))
-    return found
-
-
-def _rate(found: list[tuple[float, float]]) -> float:
-    """Images a second."""
-    return (len(found) - 1) * BATCH / (found[-1][0] - found[0][0])
-
-
-def _time_to(found: list[tuple[float, float]], loss: float, window: int) -> float:
-    """Seconds until the mean of a window of minibatches is this or less."""
-    for end in range(window, len(found) + 1):
-        if statistics.mean(one for _, one in found[end - window : end]) <= loss:
-            return found[end - 1][0] - found[0][0]
-    return float("inf")
-
-
 def _recovery(ray: ModuleType, folder: Path) -> list[dict[str, object]]:
     """Two replicas; one is killed, then the shard."""
     held = ray.put(standardised().numpy())
-    fleet = _fleet(ray, folder / "killed", learner(), 2, rows=held)
+    crew = fleet(ray, folder / "killed", learner(), 2, rows=held, batch=BATCH, warm=WARM)
     for step in range(40):
-        fleet.step(step)
-    pid, begun = ray.get(fleet.members[1].actor.pid.remote()), time.monotonic()
+        crew.step(step)
+    pid, begun = ray.get(crew.members[1].actor.pid.remote()), time.monotonic()
     os.kill(pid, signal.SIGKILL)
-    while fleet.members.lost == 0 or fleet.members[1].fresh:
-        fleet.step(0)
+    while crew.members.lost == 0 or crew.members[1].fresh:
+        crew.step(0)
     replaced = time.monotonic() - begun
-    before = fleet.counted()
-    pid, begun = ray.get(fleet.shards.actors[0].counted.remote())["pid"], time.monotonic()
+    before = crew.counted()
+    pid, begun = ray.get(crew.shards.actors[0].counted.remote())["pid"], time.monotonic()
     os.kill(pid, signal.SIGKILL)
-    RayDoor(fleet.shards.actors[0]).pull(None).get()
+    RayDoor(crew.shards.actors[0]).pull(None).get()
     back = time.monotonic() - begun
     for step in range(60):
-        fleet.step(step)
-    after = fleet.counted()
-    fleet.close()
+        crew.step(step)
+    after = crew.counted()
+    crew.close()
     lost = {"pushes_lost": float(after["lost"]), "snapshot_every_s": 5.0, "pushes_before": float(before["updates"])}
     return [
         row("from a replica's SIGKILL to the first minibatch of who takes its place", replaced, "s", "< 5"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 import time
@@ -65,6 +66,10 @@ class Counting:
     def _mishap(self, batch: int) -> float:
         """What is to go wrong at a minibatch, once in a run."""
         wanted = self._mishaps.get(batch)
+        if wanted == "wait":
+            while not (Path(self._folder) / "go").exists():
+                time.sleep(0.01)
+            return 0.0
         if wanted is None:
             return 0.0
         try:
@@ -97,6 +102,10 @@ class Counting:
 def bring(brought: dict[str, Any], rows: None) -> Workbench:
     """In a replica's process."""
     state = brought.pop("state")
+    if brought.pop("wrong_clock", False):
+        # Ten years behind, and a second further with every look.
+        looks = itertools.count()
+        time.time = lambda: 1e9 - next(looks)
     learner = Counting(**brought)
     learner.load_state(state)
     return Workbench(learner, lambda slot: slot)
@@ -118,12 +127,14 @@ def crew(folder: Path, **changed: Any) -> Crew:
     return Crew(job=job, **{**settings, **changed})  # type: ignore[arg-type]
 
 
-def fleet(ray: ModuleType, crew: Crew, total: int, size: int = 10, said: list[str] | None = None, **learner: Any) -> Fleet:
+def fleet(
+    ray: ModuleType, crew: Crew, total: int, size: int = 10, said: list[str] | None = None, pulse: Any = None, **learner: Any
+) -> Fleet:
     """A fleet of counting replicas, begun."""
     whole = Counting(size)
     heard = said if said is not None else []
     made = Fleet(
-        whole, crew, ray, bring, lambda state: {"size": size, "state": state, **learner}, None, total, 10, heard.append
+        whole, crew, ray, bring, lambda state: {"size": size, "state": state, **learner}, None, total, 10, heard.append, pulse
     )
     made.load_state(whole.state())
     return made

@@ -61,7 +61,7 @@ def run_until_stopped(shown: Shown, folder: Path, home: Path) -> str:
             preexec_fn=_heed_ctrl_c,
         )
         printed = ""
-        limit = time.monotonic() + LIMIT_S / 5
+        limit = time.monotonic() + LIMIT_S / 2
         while process.poll() is None and time.monotonic() < limit and not shown.pattern().search(printed + "\n"):
             time.sleep(0.1)
             file.seek(0)
@@ -69,7 +69,7 @@ def run_until_stopped(shown: Shown, folder: Path, home: Path) -> str:
         ended = process.poll()
         process.send_signal(signal.SIGINT)
         try:
-            code = process.wait(30)
+            code = process.wait(LIMIT_S / 10)
         except subprocess.TimeoutExpired:
             process.kill()
             raise Differs(f"`{shown.command}` was not stopped by Ctrl-C") from None

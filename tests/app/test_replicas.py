@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from striate.app.alike import check_here, facts
+from striate.app.crew_files import parse_wanted, read_now
 from striate.app.exchanging import chosen_rule, rates, warm_start
 from striate.app.groups import ExchangeGroup
 from striate.app.load import load_model
+from striate.app.recipe import load_recipe
+from striate.app.replicas import check_gpus
+from striate.cluster.asynchronous.crew import Wanted
 from striate.errors import BadInput
 from striate.train import Rates
 from striate.train.checkpoint import CheckpointFolder
@@ -61,6 +69,48 @@ def test_a_run_of_two_whose_driver_is_killed_goes_on_with_one_and_then_alone(pla
     # It is done: a plain resume has nothing to add, and finds the checkpoint its own.
     again = striate("resume", run, "--json")
     assert again.returncode == 0 and json.loads(again.stdout)["steps"] == 3000
+
+
+def test_a_person_changes_how_many_there_are_while_it_goes(place: Path) -> None:
+    """One joins and leaves again, each told by the verb and kept in run.json; nothing is handed out twice."""
+    run, said = place / "elastic", place / "elastic-said"
+    said.mkdir()
+    nobody = striate("replicas", run, 2)
+    assert nobody.returncode == 2 and "is no run directory" in nobody.stderr
+    longer = ("train.epochs=4000", "train.log_every=50", "train.checkpoint_every_s=30")
+    driver = start(
+        "train", place / "tiny.yaml", f"data.store={place / 'store'}", *longer, "--run", run, "--replicas", 1, said=said
+    )
+
+    def wait_for(reached: Callable[[dict[str, Any]], bool]) -> None:
+        until = time.monotonic() + 100
+        while not reached(read_now(run)):
+            assert time.monotonic() < until and driver.is_alive(), ((said / "error").read_text(), read_now(run))
+            time.sleep(0.05)
+
+    def rates(now: dict[str, Any]) -> list[float]:
+        return [one["images_per_s"] for one in now.get("replicas", []) if one["images_per_s"]]
+
+    wait_for(lambda now: len(rates(now)) == 1)
+    more = striate("replicas", run, 2, "--json")
+    assert more.returncode == 0 and json.loads(more.stdout)["heard"], more.stderr
+    wait_for(lambda now: len(rates(now)) == 2)
+    fewer = striate("replicas", run, 1)
+    assert fewer.returncode == 0 and "1 wanted at step" in fewer.stderr + fewer.stdout
+    wait_for(lambda now: len(now["replicas"]) == 1)
+    assert driver.pid is not None
+    os.kill(driver.pid, signal.SIGTERM)
+    driver.join(60)
+    assert driver.exitcode == 130, (said / "error").read_text()
+    cluster = json.loads((run / "run.json").read_text())["cluster"]
+    assert [(one["replica"], one["how"]) for one in cluster["crew"]] == [("0.1", None), ("1.1", "left")]
+    stayed, left = cluster["crew"]
+    assert stayed["joined_step"] == 0 < left["joined_step"] < left["left_step"] and left["left_s"] > left["joined_s"]
+    assert cluster["minibatches_redone"] == cluster["replicas_lost"] == 0
+    counts = {line["replicas"] for line in read_metrics(run)}
+    assert counts == {1.0, 2.0} and any("images_per_s_1" in line for line in read_metrics(run))
+    done = striate("replicas", run)
+    assert done.returncode == 2 and f"striate resume {run} --replicas K" in done.stderr
 
 
 @pytest.mark.parametrize(
@@ -145,3 +195,33 @@ def test_changes_of_four_replicas_are_averaged(exchange: dict[str, Any], gradien
 def test_a_rule_for_gradients_needs_gradients(exchange: dict[str, Any], said: str) -> None:
     with pytest.raises(BadInput, match=said):
         chosen_rule(ExchangeGroup(**exchange), Own(None))
+
+
+def test_a_number_or_a_range_of_replicas() -> None:
+    assert (parse_wanted("4"), parse_wanted("2:8")) == (Wanted(4, 4), Wanted(2, 8))
+    assert (str(Wanted(4, 4)), str(Wanted(2, 8))) == ("4", "2:8")
+    for wrong in ("", "0", "0:2", "3:2", "2:", ":2", "1:2:3", "-1", "two", "2.5"):
+        with pytest.raises(ValueError):
+            parse_wanted(wrong)
+
+
+def test_a_machine_with_other_versions_or_pictures_is_named(place: Path, tmp_path: Path) -> None:
+    recipe = load_recipe(place / "tiny.yaml", [f"data.store={place / 'store'}"])
+    own = facts(recipe)
+    check_here(recipe, own)
+    with pytest.raises(BadInput, match=r"on .+ the version of torch is \d.+, where the run was started 1\.0: install the same"):
+        check_here(recipe, {**own, "version of torch": "1.0"})
+    other = load_recipe(place / "tiny.yaml", [f"data.store={small_store(tmp_path / 'other', count=80)}"])
+    with pytest.raises(BadInput, match=f"the store of pictures is {facts(other)['store of pictures']}, .*copy the store there"):
+        check_here(other, own)
+    # Where it lies is each machine's own.
+    check_here(load_recipe(place / "tiny.yaml", [f"data.store={small_store(tmp_path / 'same')}"]), own)
+    with pytest.raises(BadInput, match=r"on .+nowhere.*; replicas read the pictures at the path"):
+        check_here(load_recipe(place / "tiny.yaml", [f"data.store={tmp_path / 'nowhere'}"]), own)
+
+
+def test_a_cluster_without_a_gpu_is_told_before_anything_starts() -> None:
+    with pytest.raises(BadInput, match=r"no machine of the Ray cluster at head:6379 has a GPU \(16 cores\)"):
+        check_gpus("cuda", "head:6379", {"CPU": 16.0})
+    check_gpus("auto", "head:6379", {"CPU": 16.0})
+    check_gpus("cuda", "head:6379", {"CPU": 16.0, "GPU": 1.0})

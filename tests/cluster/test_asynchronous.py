@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
+import socket
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -15,8 +18,12 @@ import pytest
 import torch
 
 import crews
+import striate.cluster.asynchronous
 from striate.cluster.asynchronous.calling import LARGE, RayDoor
+from striate.cluster.asynchronous.causes import cause
+from striate.cluster.asynchronous.crew import Wanted
 from striate.cluster.asynchronous.engine import ray_cluster
+from striate.cluster.asynchronous.member import Stage
 from striate.cluster.asynchronous.plan import Plan
 from striate.cluster.replica import Pace
 from striate.errors import BadInput, Diverged, StriateError
@@ -125,6 +132,60 @@ def test_a_killed_shard_comes_back_and_what_it_lost_is_counted(ray: ModuleType, 
     made.close()
 
 
+@pytest.mark.parametrize("rounds", [False, True])
+def test_every_minibatch_counts_once_whoever_joins_and_leaves(ray: ModuleType, tmp_path: Path, rounds: bool) -> None:
+    """At each one's own pace gradients are summed; in rounds they are averaged, and shards must agree."""
+    settings = crews.crew(tmp_path, replicas=1, shards=2, pace=Pace(push_every=2, rounds=rounds))
+
+    def pulse(fleet: crews.Fleet) -> None:
+        if any(one.place == 1 for one in fleet.members.at(Stage.HERE)):
+            (tmp_path / "go").touch()
+
+    mishaps = {"mishaps": {100: "wait"}, "folder": str(tmp_path)}
+    made = crews.fleet(ray, settings, 600, step_s=0.004, pulse=pulse, **mishaps)
+    made.members.want(Wanted(1, 2))
+    for number in range(600):
+        made.step(number)
+        if any(one.place == 1 and one.steps for one in made.members):
+            made.members.want(Wanted(1, 1))
+    weight, told = made.state()["weight"], made.counted()
+    visits = made.members.visits.told()
+    made.close()
+    assert visits[1]["how"] == "left" and visits[1]["joined_step"] <= 100 < visits[1]["left_step"] <= 600
+    assert told["minibatches_redone"] == told["replicas_lost"] == told["lost"] == told["refused"] == 0
+    if rounds:
+        # Never stale; and shards agree, which they would not if one had waited for a replica that another did not know.
+        assert set(told["staleness"]) == {"0"} and weight.unique().numel() == 1 and float(weight[0]) < 600
+    else:
+        assert torch.equal(weight, torch.full_like(weight, 600.0))
+
+
+def test_nothing_is_printed_of_processes_that_die(ray: ModuleType, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """What Ray has to say of them would stand between a command's results."""
+    made = crews.fleet(ray, crews.crew(tmp_path, replicas=1, shards=1), 30, mishaps={10: "kill"}, folder=str(tmp_path))
+    crews.run(made, 30)
+    made.close()
+    assert made.members.lost == 1 and capfd.readouterr().out == ""
+
+
+def test_clocks_that_differ_and_jump_change_nothing(ray: ModuleType, tmp_path: Path) -> None:
+    """Replicas whose date is years off, and goes backwards: sums are exact, and what is timed is as long as it was."""
+    made = crews.fleet(ray, crews.crew(tmp_path), 60, wrong_clock=True, step_s=0.002)
+    state = crews.run(made, 60)
+    told = made.counted()
+    made.close()
+    assert torch.equal(state["weight"], torch.full((10,), 60.0)) and told["replicas_lost"] == 0
+    assert all(0 < rate < 500 for rate in made.members.steps_per_s().values())
+
+
+def test_nothing_that_is_decided_depends_on_dates() -> None:
+    """By the source: in what runs replicas, time is monotonic; dates are for records, and written by the driver's edge."""
+    folder = Path(striate.cluster.asynchronous.__file__).parent
+    files = [*folder.glob("*.py"), *folder.parent.glob("*.py")]
+    dated = [file.name for file in files if re.search(r"\btime\.(time|time_ns|localtime|gmtime|strftime)\(", file.read_text())]
+    assert len(files) > 40 and dated == []
+
+
 def test_a_mistake_in_a_replica_s_process_is_told_here(ray: ModuleType, tmp_path: Path) -> None:
     def brought(state: Any) -> dict[str, Any]:
         return {"size": 4, "state": {"weight": torch.zeros(5), "step": torch.tensor(0)}}
@@ -158,8 +219,33 @@ def test_nobody_at_an_address_is_one_line(monkeypatch: pytest.MonkeyPatch, addre
 
 
 def test_without_ray_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    import sys
-
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(BadInput, match=r"pip install 'striate\[ray\]'"), ray_cluster(None, 1):
         pass
+
+
+def test_a_cluster_of_another_version_says_which(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ray's own words, of several lines, in one."""
+
+    def init(**options: Any) -> None:
+        raise RuntimeError(
+            "Version mismatch: The cluster was started with:\n    Ray: 2.9\n    Python: 3.11\nThis process with: ..."
+        )
+
+    monkeypatch.setitem(sys.modules, "ray", SimpleNamespace(init=init))
+    with socket.create_server(("127.0.0.1", 0)) as head:
+        address = f"127.0.0.1:{head.getsockname()[1]}"
+        said = r"of another version \(Version.* Ray: 2\.9 Python: 3\.11 .*install the same"
+        with pytest.raises(BadInput, match=said), ray_cluster(address, 1):
+            pass
+
+
+def test_full_memory_is_told_with_what_helps() -> None:
+    """Ray's own errors, as they come from a call and from a process."""
+    from ray import exceptions
+
+    full = exceptions.OutOfDiskError("the disk is over capacity")
+    passed_on = exceptions.RayTaskError("pull", "Traceback ...\nray.exceptions.OutOfDiskError: Local disk", full)
+    for error in (full, passed_on, exceptions.ObjectStoreFullError("full")):
+        assert cause(error).startswith("Ray's shared memory is full") and "--object-store-memory" in cause(error)
+    assert cause(exceptions.RayTaskError("work", "Traceback\nValueError: disk", ValueError("disk"))) == "ValueError: disk"

@@ -51,7 +51,7 @@ def test_no_more_are_worked_on_at_a_time_than_was_asked_for(ray: ModuleType, tmp
 def test_the_first_error_in_the_items_order_is_raised_though_others_come_earlier(ray: ModuleType) -> None:
     """14 and 15 are refused at once, 13 after 0.3 s."""
     seen = []
-    with pytest.raises(BadInput, match="^13 is unlucky$"):
+    with pytest.raises(BadInput, match=r"^13 is unlucky$"):
         for item, _ in Pool(ray)(errands.squared, range(11, 40)):
             seen.append(item)
     assert seen == [11, 12]

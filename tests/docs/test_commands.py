@@ -12,7 +12,6 @@ from pathlib import Path
 
 import pytest
 from tools.commands import Differs, Session, compare, run, run_until_stopped
-from tools.home import CLASSES, PICTURES, TEST, TRAIN, make_home
 from tools.pages import Shown, complaint, inline_commands, left_out, other_commands, page_names, read_page, striate_calls
 from tools.run import DOCS, Workspace, in_words, pages_to_run
 
@@ -268,22 +267,6 @@ def test_a_command_that_stands_for_itself_is_run_on_the_real_program(tmp_path: P
     workspace = Workspace(tmp_path / "root")
     workspace.run("verbs/completion")
     assert workspace.differences == []
-
-
-@pytest.mark.parametrize("real", [False, True])
-def test_a_home_folder_has_the_counts_that_pages_quote(
-    tmp_path: Path, real: bool, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Once of photographs that ship, once of real data where they are at hand; fewer pictures than the pages', for the time."""
-    monkeypatch.setattr("tools.home.PICTURES", 40)
-    make_home(tmp_path, request.getfixturevalue("shared_data") if real else None)
-    assert len(list((tmp_path / "Pictures").iterdir())) == 42
-    for part, count in (("train", TRAIN), ("test", TEST)):
-        folders = sorted((tmp_path / "sorted" / part).iterdir())
-        assert [len(list(folder.iterdir())) for folder in folders] == [count] * CLASSES
-    text = (DOCS / "tutorial.md").read_text()
-    assert f"{PICTURES + 2:,} seen = {PICTURES:,} kept + 1 rejected + 1 exact" in text
-    assert f"{TRAIN * CLASSES} seen" in text and f"{TEST * CLASSES} seen" in text
 
 
 @pytest.mark.parametrize("path", PAGES, ids=_name)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -17,15 +17,17 @@ from typing import Any
 
 from torch import Tensor
 
+from striate.app.alike import facts
 from striate.app.build import Experiment
 from striate.app.crew_files import CrewFiles
 from striate.app.exchanging import chosen_rule as chosen_rule
 from striate.app.exchanging import rates as rates
 from striate.app.exchanging import warm_start as warm_start
 from striate.app.gangs import check_gang, described, gang_bytes, num_shards, sections_of
-from striate.app.recipe import SparseGroup
+from striate.app.recipe import SparseGroup, check_recipe
 from striate.app.screen import Screen
 from striate.app.tickets import bring, ticket_of
+from striate.app.yaml import read_yaml
 from striate.cluster.ahead import rule_ahead
 from striate.cluster.asynchronous.actors import Job
 from striate.cluster.asynchronous.crew import Wanted
@@ -75,7 +77,9 @@ def crewed(experiment: Experiment, run: Run, screen: Screen, asked: Asked | None
         return
     check_crew(experiment, asked)
     files, cores = CrewFiles(run.path), own_cores()
+    known = facts(check_recipe(read_yaml(run.path / "recipe.yaml"), "recipe.yaml"))
     with ray_cluster(asked.address, max(cores, asked.replicas * asked.processes)) as ray:
+        check_gpus(experiment.recipe.device, asked.address, ray.cluster_resources())
         processors = int(ray.cluster_resources().get("CPU", 1))
         crew = _crew(experiment, run, asked, processors, float(ray.cluster_resources().get("GPU", 0)))
         if crew.rule == "momentum" and not crew.job.pace.rounds and asked.replicas > 1:
@@ -83,13 +87,13 @@ def crewed(experiment: Experiment, run: Run, screen: Screen, asked: Asked | None
                 "replicas at their own pace act like more momentum: if the loss lags, lower train.momentum, or set "
                 "cluster.exchange.rule=adagrad or cluster.exchange.mode=synchronous"
             )
-        rows = _handed_over(experiment, ray)
+        rows = _handed_over(experiment, ray, screen)
         fleet = Fleet(
             experiment.subject.learner,
             crew,
             ray,
             bring,
-            lambda state: ticket_of(experiment, run, state, crew.job.threads, crew.processes),
+            lambda state: ticket_of(experiment, run, state, crew, known),
             rows,
             experiment.loop.total_steps,
             experiment.recipe.train.batch_size,
@@ -116,6 +120,19 @@ def crewed(experiment: Experiment, run: Run, screen: Screen, asked: Asked | None
                 crew.folder.parent.rmdir()
 
 
+def check_gpus(device: str, address: str | None, resources: Mapping[str, float]) -> None:
+    """Refuse a cluster that cannot give what the recipe asks for.
+
+    Raises:
+        BadInput: a GPU is asked for, and no machine of the cluster has one.
+    """
+    if address is not None and device.startswith("cuda") and not resources.get("GPU"):
+        raise BadInput(
+            f"device={device} was asked for, but no machine of the Ray cluster at {address} has a GPU "
+            f"({resources.get('CPU', 0):.0f} cores): start one that has, or use device=cpu"
+        )
+
+
 def own_cores() -> int:
     """Of this machine, that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -126,14 +143,18 @@ def _fresh_filters(fleet: Fleet, experiment: Experiment) -> Tensor:
     return experiment.subject.filters()
 
 
-def _handed_over(experiment: Experiment, ray: Any) -> Any:
-    """Prepared rows in the memory that all processes of a machine share; None where rows are streamed."""
+def _handed_over(experiment: Experiment, ray: Any, screen: Screen) -> Any:
+    """Prepared rows in the memory that all processes of a machine share; None where rows are streamed, or find no room."""
     held = getattr(experiment.rows, "held", None)
     if experiment.streamed or held is None:
         return None
     try:
         return ray.put(held.numpy())
-    except ray.exceptions.ObjectStoreFullError:
+    except (ray.exceptions.ObjectStoreFullError, ray.exceptions.OutOfDiskError):
+        screen.warn(
+            f"Ray's shared memory has no room for {held.nbytes / 1e6:,.0f} MB of prepared pictures: every replica prepares "
+            "its own (more room: `ray start --object-store-memory BYTES`)"
+        )
         return None
 
 

@@ -18,11 +18,13 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from striate.app.alike import check_here
 from striate.app.build import Experiment, Resumed, build
 from striate.app.load import Parts, TrainedModel, load_model
 from striate.app.recipe import Recipe, check_recipe
 from striate.app.yaml import read_yaml
 from striate.cluster.asynchronous.actors import Workbench
+from striate.cluster.asynchronous.crew import Crew
 from striate.cluster.own_places import OwnPlaces
 from striate.cluster.parallel import Share
 from striate.cluster.shards import as_tensor
@@ -46,6 +48,7 @@ class Ticket:
         streamed: whether rows are read from the store.
         state: the learner's; in memory that the processes of a machine share.
         threads: of a process.
+        facts: what must be the same there, see `striate.app.alike`.
         network: for a replica of several processes: its shapes. The model's file is none of theirs: no process is to hold a
             second whole model, if only for a moment.
     """
@@ -55,30 +58,32 @@ class Ticket:
     streamed: bool
     state: dict[str, np.ndarray]
     threads: int
+    facts: dict[str, str]
     network: TrainedSparseNet | None = None
 
 
-def ticket_of(experiment: Experiment, run: Run, state: Mapping[str, Tensor], threads: int, processes: int) -> Ticket:
-    """For replicas of an experiment that begin in a learner's state."""
+def ticket_of(experiment: Experiment, run: Run, state: Mapping[str, Tensor], crew: Crew, known: dict[str, str]) -> Ticket:
+    """For replicas of an experiment that begin in a learner's state, on machines of which some facts are to be alike."""
     recipe = read_yaml(run.path / "recipe.yaml")
     recipe["data"]["store"] = str(experiment.store.path.resolve())
     learner, network = experiment.subject.learner, None
-    if processes > 1:
+    if crew.processes > 1:
         assert isinstance(learner, SparseLearner)
         network = TrainedSparseNet(learner.net.spec, {}, learner.net.tied_decoder, learner.net.pool_floor)
     names = _PREPROCESSING if network is not None else (*_PREPROCESSING, _MODEL)
     files = {name: (run.path / name).read_bytes() for name in names}
     arrays = {name: tensor.detach().cpu().numpy() for name, tensor in state.items()}
-    return Ticket(recipe, files, experiment.streamed, arrays, threads, network)
+    return Ticket(recipe, files, experiment.streamed, arrays, crew.job.threads, known, network)
 
 
 def bring(ticket: Ticket, rows: np.ndarray | None, share: Share | None = None) -> Workbench:
     """In a replica's process: the experiment in the state that the driver's was in; of several, this one's places.
 
     Raises:
-        BadInput: the pictures are not to be found there.
+        BadInput: that machine has other pictures, or other versions.
     """
     recipe = check_recipe(ticket.recipe, "the driver's recipe")
+    check_here(recipe, ticket.facts)
     if recipe.train.workers is None:
         recipe = recipe.model_copy(update={"train": recipe.train.model_copy(update={"workers": ticket.threads})})
     prepared = None if rows is None else MemoryRows(as_tensor(rows))

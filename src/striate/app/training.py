@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import hashlib
 import json
 import signal
 import sys
@@ -18,6 +17,7 @@ import torch
 from safetensors.torch import load_file
 
 import striate
+from striate.app.alike import facts
 from striate.app.build import Experiment, Resumed, build, open_store
 from striate.app.load import load_model, save_model
 from striate.app.pooled import pooled
@@ -152,19 +152,8 @@ def _gatherers(recipe: Recipe, replicas: Asked | None) -> AbstractContextManager
 
 def _check_alike(share: Share, recipe: Recipe) -> None:
     with agreed(share):
-        facts = _facts(recipe)
-    check_alike(share, facts)
-
-
-def _facts(recipe: Recipe) -> dict[str, str]:
-    """What all processes must have alike; paths and devices are each machine's own."""
-    asked = recipe.model_dump(mode="json", exclude={"device": True, "data": {"store"}, "cluster": True})
-    return {
-        "version of striate": striate.__version__,
-        "version of torch": torch.__version__.partition("+")[0],
-        "recipe": hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:12],
-        "store of pictures": open_store(recipe).digest[:12],
-    }
+        own = facts(recipe)
+    check_alike(share, own)
 
 
 def run_recipe(path: Path) -> Recipe:

@@ -64,9 +64,9 @@ class OwnPlaces:
         self._hand_on()
         gradients, sums = self.tiled.gradients(batch)
         found = {one.name: self._as_kept(one, pieces) for one, pieces in gradients}
-        rates, metrics = self.tiled.schedule(self.step_number), self.tiled.metrics(sums)
+        rates, metrics = self.tiled.schedule(self.step_number), self.tiled.metrics(sums(), self.tiled.level)
         self.step_number += 1
-        zero = torch.zeros((), device=sums.device)
+        zero = torch.zeros((), device=batch.device)
         return Slope(metrics, [found.get(one.name, zero.expand(one.tensor.shape)) for one in self._exchanged], rates)
 
     def _as_kept(self, one: Held, pieces: list[Tensor]) -> Tensor:

@@ -55,6 +55,7 @@ class Pool:
         device: `cuda`: each needs a GPU of its own; `auto`: if the cluster has any; `cpu`.
 
     Attributes:
+        ray: the connection.
         device: what they compute on.
         lost: how often an item was lost with its worker.
 
@@ -63,7 +64,7 @@ class Pool:
     """
 
     def __init__(self, ray: ModuleType, workers: int | None = None, threads: int = 1, device: str = "cpu") -> None:
-        self._ray, self._asked, self._threads = ray, workers, threads
+        self.ray, self._asked, self._threads = ray, workers, threads
         self._gpu = device.startswith("cuda") or (device == "auto" and ray.cluster_resources().get("GPU", 0) > 0)
         self.device = "cuda" if self._gpu else "cpu"
         self._task = ray.remote(carry_out)
@@ -76,7 +77,7 @@ class Pool:
         """How many items the cluster can work on at a time, as it is now."""
         now = time.monotonic()
         if now - self._counted_s > _COUNT_EVERY_S:
-            there = [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
+            there = [node["Resources"] for node in self.ray.nodes() if node["Alive"]]
             # A machine of fewer processors than the driver has threads takes one item, too.
             self._share = max(1, min([self._threads, *(int(one["CPU"]) for one in there if one.get("CPU", 0) >= 1)]))
             each = [min(one.get("CPU", 0) // self._share, one.get("GPU", 0) if self._gpu else 1 << 30) for one in there]
@@ -99,7 +100,7 @@ class Pool:
         Raises:
             StriateError: what the work raised for the first item, in order, for which it did; or an item ended its workers.
         """
-        chore = Chore(f"{os.getpid()}.{next(_NUMBERS)}", [self._ray.put(pack(work))], self._threads, own_versions())
+        chore = Chore(f"{os.getpid()}.{next(_NUMBERS)}", [self.ray.put(pack(work))], self._threads, own_versions())
         waiting: deque[_Errand] = deque()
         left = iter(items)
         try:
@@ -121,7 +122,7 @@ class Pool:
         finally:
             for errand in waiting:
                 if errand.done is None:
-                    self._ray.cancel(errand.reference, force=True)
+                    self.ray.cancel(errand.reference, force=True)
 
     def _send(self, chore: Chore, left: Iterator[In], waiting: deque[_Errand]) -> None:
         """Hand out items while there is room for them."""
@@ -144,7 +145,7 @@ class Pool:
         busy = {errand.reference: errand for errand in waiting if errand.done is None}
         if not busy:
             return
-        came, _ = self._ray.wait(list(busy), num_returns=1 if within_s else len(busy), timeout=within_s)
+        came, _ = self.ray.wait(list(busy), num_returns=1 if within_s else len(busy), timeout=within_s)
         for reference in came:
             errand = busy[reference]
             errand.done = self._taken(reference)
@@ -156,9 +157,9 @@ class Pool:
             raise StriateError(f"the Ray cluster has had nobody to work for {_PATIENCE_S:.0f} s: see `ray status`")
 
     def _taken(self, reference: Any) -> Done:
-        lost = self._ray.exceptions
+        lost = self.ray.exceptions
         try:
-            return Done(*self._ray.get(reference))
+            return Done(*self.ray.get(reference))
         except (lost.WorkerCrashedError, lost.NodeDiedError, lost.ObjectLostError, lost.OutOfMemoryError):
             return _LOST
 

@@ -31,6 +31,7 @@ class Rounds:
 
     def _begin(self) -> None:
         self._came: set[str] = set()
+        self.shard.taken = self._came
         self._rates: list[Rates] = []
         self._sum.zero_()
 

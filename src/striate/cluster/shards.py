@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -91,6 +91,10 @@ class Shard:
         memories: what the rule remembers, to begin with; None: nothing yet.
         forget: `adagrad`: share of the sums of squares forgotten at each update.
         life: see `Version`.
+
+    Attributes:
+        taken: whose last push was admitted, and is not in the values yet. A snapshot knows nothing of it, for it will be sent
+            again.
     """
 
     def __init__(
@@ -111,6 +115,7 @@ class Shard:
         self.life, self.updates, self.refused, self.repeated, self.lost = life, 0, 0, 0, 0
         self.staleness: Counter[int] = Counter()
         self._last: dict[str, int] = {}
+        self.taken: Collection[str] = ()
 
     def __len__(self) -> int:
         return len(self.values)
@@ -184,7 +189,7 @@ class Shard:
             "refused": self.refused,
             "repeated": self.repeated,
             "lost": self.lost,
-            "last": self._last.copy(),
+            "last": {name: number - (name in self.taken) for name, number in self._last.items()},
             "staleness": {str(key): value for key, value in self.staleness.items()},
         }
 

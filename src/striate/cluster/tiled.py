@@ -8,86 +8,22 @@ Source: Le et al. 2012, section 4.1.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from striate.cluster.tile_costs import received_bytes
+from striate.cluster.tile_filters import Held, held, known, whole
 from striate.cluster.tile_stage import TileStage
 from striate.cluster.tiles import Grid, Rect, plan
 from striate.cluster.wire import Wire
 from striate.draws import Draws
 from striate.errors import BadInput
-from striate.models.sparse.net import FAINT, Chosen, Stage, begun, noise_filters
+from striate.models.sparse.net import FAINT, Chosen, begun, noise_filters
 from striate.models.sparse.responses import normalise_contrast
 from striate.models.sparse.spec import NetSpec
 from striate.train.sparse import SparseSettings, Together, update_filters
 from striate.train.updates import Rates
-
-
-@dataclass
-class Held:
-    """A tensor that learns: this process's filters, or the filters that all processes have alike.
-
-    Attributes:
-        name: as in a network's state.
-        at: its stage.
-        tensor: untied filters laid out (empty where the process has no place); shared ones by bank.
-        memory: what the rule remembers of each.
-    """
-
-    name: str
-    at: TileStage
-    tensor: Tensor
-    memory: Tensor
-
-    @property
-    def encodes(self) -> bool:
-        """Whether these are an encoder's."""
-        return self.name.endswith("encoder")
-
-    @property
-    def shared(self) -> bool:
-        """Whether places share them."""
-        return self.at.spec.period > 0
-
-    @property
-    def stage(self) -> Stage:
-        """The process's tile as a stage of its own."""
-        assert self.at.stage is not None
-        return self.at.stage
-
-    def banks(self) -> tuple[Tensor, Tensor]:
-        """Which rows and columns of all banks this process's places take, in their order."""
-        edges = (min(self.at.spec.period, edge) for edge in self.at.tiles.sides.filtered[1:])
-        starts = (self.at.own.top, self.at.own.left)
-        own = self.stage.places.banks
-        rows, columns = ((first + torch.arange(n)) % edge for first, n, edge in zip(starts, own, edges))
-        return rows, columns
-
-    def operands(self, dtype: torch.dtype) -> list[Tensor]:
-        """As products want them, by piece."""
-        if not self.at.pieces:
-            return []
-        if not self.shared:
-            return [piece.of(self.tensor).to(dtype) for piece in self.at.pieces]
-        rows, columns = self.banks()
-        return [self.stage.operand(self.tensor[rows][:, columns], dtype)]
-
-    def filters(self, of: Tensor) -> Tensor:
-        """Of this tensor or its memory: own places' filters (rows, columns, maps, size, size, channels), or all shared ones."""
-        if self.shared:
-            return of.clone()
-        return of if self.at.stage is None else self.stage.filters(of)
-
-    def put(self, of: Tensor, filters: Tensor) -> None:
-        """The way back: the whole stage's filters into this tensor or its memory."""
-        if self.shared:
-            of.copy_(filters)
-        elif self.at.stage is not None:
-            own = self.at.own
-            self.stage.places.lay_out(filters[own.top : own.bottom, own.left : own.right].to(of), of)
 
 
 class TiledNet:
@@ -117,7 +53,7 @@ class TiledNet:
         self.stages = [TileStage(one, wire, tied_decoder, number == 0) for number, one in enumerate(self.tiles)]
         roles = ("encoder",) if tied_decoder else ("encoder", "decoder")
         self.held = [
-            _held(f"stage{number}.{role}", stage, dtype) for number, stage in enumerate(self.stages, start=1) for role in roles
+            held(f"stage{number}.{role}", stage, dtype) for number, stage in enumerate(self.stages, start=1) for role in roles
         ]
 
     def of(self, stage: TileStage) -> list[Held]:
@@ -197,7 +133,7 @@ class TiledNet:
     def load(self, state: Mapping[str, Tensor]) -> TiledNet:
         """Take own places' filters of a whole network's state; returns itself."""
         for one in self.held:
-            one.put(one.tensor, _known(state, one.name, one))
+            one.put(one.tensor, known(state, one.name, one))
         return self
 
 
@@ -229,20 +165,20 @@ class TiledLearner:
     def step(self, batch: Tensor) -> dict[str, Tensor]:
         """One update from preprocessed pictures (batch, pixels), all of them on every process; metrics are of the whole."""
         elsewhere = self.net.wire.profile.rest("products")
+        level, rates = self.level, self.schedule(self.step_number)
         gradients, sums = self.gradients(batch)
-        rates = self.schedule(self.step_number)
         for one, pieces in gradients:
             self._update(one, pieces, rates)
-        metrics = self.metrics(sums)
         self.step_number += 1
+        metrics = self.metrics(sums(), level)
         elsewhere()
         return metrics
 
-    def gradients(self, batch: Tensor) -> tuple[list[tuple[Held, list[Tensor]]], Tensor]:
-        """Of what learns now this process's gradients by piece, and its share of the objective and of its terms."""
+    def gradients(self, batch: Tensor) -> tuple[list[tuple[Held, list[Tensor]]], Callable[[], Tensor]]:
+        """Own gradients of what learns now, by piece; and what waits for the objective and its terms, of all processes."""
         level, net, settings = self.level, self.net, self.settings
         x, picture = net.seen(batch, self.dtype)
-        held: list[tuple[Held, list[Tensor]]] = []
+        learned: list[tuple[Held, list[Tensor]]] = []
         total, parts = torch.zeros((), device=x.device), []
         for number, stage in enumerate(net.stages):
             if level is not None and number < level:
@@ -256,20 +192,18 @@ class TiledLearner:
             field, onward = picture if stage.lowest else None, level is None and number + 1 < len(net.stages)
             terms, out = stage.terms(x, field, made[0], made[-1], net.pool_floor, onward)
             total = total + terms.reconstruction + settings.penalty(number) * terms.sparsity
-            held += zip(own, made)
+            learned += zip(own, made)
             parts += [terms.reconstruction.detach(), terms.sparsity.detach(), terms.energy]
             x = (out if settings.together == "joint" else out.detach()).to(self.dtype)
+        sums = net.wire.totals(torch.stack([total.detach(), *parts]).double())
         # All of it, not only what own filters need: others wait for errors of what is owned here.
         total.backward()
-        found = [(one, [part.grad for part in operands if part.grad is not None]) for one, operands in held]
-        return found, torch.stack([total.detach(), *parts])
+        return [(one, [part.grad for part in operands if part.grad is not None]) for one, operands in learned], sums
 
-    def metrics(self, sums: Tensor) -> dict[str, Tensor]:
-        """Of the whole network, from every process's share; asked for by all at the same time."""
-        level = self.level
-        whole = self.net.wire.total(sums.double())
-        metrics = {"loss": whole[0]}
-        for at, (wrong, active, energy) in enumerate(whole[1:].view(-1, 3).unbind()):
+    def metrics(self, sums: Tensor, level: int | None) -> dict[str, Tensor]:
+        """From sums over all processes, of a step in which a stage learned, or all."""
+        metrics = {"loss": sums[0]}
+        for at, (wrong, active, energy) in enumerate(sums[1:].view(-1, 3).unbind()):
             number = at if level is None else level
             pooled = self.net.stages[number].tiles.sides.pooled
             metrics[f"error{number + 1}"] = wrong / energy
@@ -311,7 +245,7 @@ class TiledLearner:
 
     def collected(self) -> dict[str, Tensor] | None:
         """The whole network's filters by name on the first process, None on the others; asked for by all at the same time."""
-        found = {one.name: _whole(one, one.tensor, self.net.wire) for one in self.net.held}
+        found = {one.name: whole(one, one.tensor, self.net.wire) for one in self.net.held}
         return None if self.net.wire.rank else {name: tensor for name, tensor in found.items() if tensor is not None}
 
     def state(self) -> dict[str, Tensor]:
@@ -319,9 +253,9 @@ class TiledLearner:
         found = {"step": torch.tensor(self.step_number)}
         for one in self.net.held:
             for name, tensor in ((one.name, one.tensor), (f"{one.name}.memory", one.memory)):
-                whole = _whole(one, tensor, self.net.wire)
-                if whole is not None:
-                    found[name] = whole
+                together = whole(one, tensor, self.net.wire)
+                if together is not None:
+                    found[name] = together
         return found
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
@@ -336,7 +270,7 @@ class TiledLearner:
             return
         for one in self.net.held:
             for name, tensor in ((one.name, one.tensor), (f"{one.name}.memory", one.memory)):
-                one.put(tensor, _known(state, name, one))
+                one.put(tensor, known(state, name, one))
         self.step_number = int(state["step"])
 
 
@@ -347,18 +281,6 @@ def bytes_a_step(net: TiledNet, batch: int, itemsize: int, together: Together = 
     return borders + 2 * (net.wire.count - 1) * shared // net.wire.count
 
 
-def _held(name: str, stage: TileStage, dtype: torch.dtype) -> Held:
-    spec, sides = stage.spec, stage.tiles.sides
-    if spec.period:
-        banks = (min(spec.period, edge) for edge in sides.filtered[1:])
-        tensor = torch.zeros(*banks, spec.maps, spec.size, spec.size, sides.seen[0], dtype=dtype)
-    elif stage.stage is None:
-        tensor = torch.zeros(0, 0, spec.maps, spec.size, spec.size, sides.seen[0], dtype=dtype)
-    else:
-        tensor = stage.stage.places.empty_operand(dtype, "cpu")
-    return Held(name, stage, tensor, torch.zeros_like(tensor))
-
-
 def _cut(x: Tensor, wanted: Rect) -> Tensor:
     """A rectangle of whole maps, zeros where it reaches beyond them."""
     there = wanted & Rect(0, x.shape[0], 0, x.shape[1])
@@ -366,35 +288,4 @@ def _cut(x: Tensor, wanted: Rect) -> Tensor:
         return x[wanted.top : wanted.bottom, wanted.left : wanted.right]
     out = x.new_zeros(wanted.height, wanted.width, *x.shape[2:])
     out[there.within(wanted)] = x[there.top : there.bottom, there.left : there.right]
-    return out
-
-
-def _known(state: Mapping[str, Tensor], name: str, one: Held) -> Tensor:
-    sides = one.at.tiles.sides
-    edges = (min(one.at.spec.period, edge) if one.shared else edge for edge in sides.filtered[1:])
-    wanted = (*edges, one.at.spec.maps, one.at.spec.size, one.at.spec.size, sides.seen[0])
-    if name not in state or tuple(state[name].shape) != wanted:
-        found = tuple(state[name].shape) if name in state else "nothing"
-        raise BadInput(f"the checkpoint holds {found} for {name}, this network needs {wanted}")
-    return state[name]
-
-
-def _whole(one: Held, of: Tensor, wire: Wire) -> Tensor | None:
-    """Everybody's filters put together on the first process."""
-    own = one.filters(of)
-    if one.shared or wire.count == 1:
-        return own if wire.rank == 0 else None
-    tiles, a_place = one.at.tiles.filtered, one.at.spec.maps * one.at.tiles.sides.fan_in
-    received = wire.received
-    empty = own.new_empty(0)
-    outgoing = [own.reshape(-1) if to == 0 else empty for to in range(wire.count)]
-    came = wire.exchange(outgoing, [tile.area * a_place if wire.rank == 0 else 0 for tile in tiles]).wait()
-    # What a checkpoint moves is no part of a step.
-    wire.received = received
-    if wire.rank:
-        return None
-    out = own.new_empty(*one.at.tiles.sides.filtered[1:], *own.shape[2:])
-    for tile, filters in zip(tiles, came):
-        if tile.area:
-            out[tile.top : tile.bottom, tile.left : tile.right] = filters.view(tile.height, tile.width, *own.shape[2:])
     return out

@@ -10,7 +10,7 @@ Everything is started and waited for apart, so that products go on meanwhile; wh
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Protocol
 
@@ -170,10 +170,20 @@ class Wire:
 
     def total(self, values: Tensor) -> Tensor:
         """Sums over processes of a small tensor, changed in place."""
-        if self.count > 1:
-            with self.profile.part("waiting"), reached():
-                dist.all_reduce(values)
-        return values
+        return self.totals(values)()
+
+    def totals(self, values: Tensor) -> Callable[[], Tensor]:
+        """Begin to add up a small tensor over processes, changed in place; returns what waits for it."""
+        with self.profile.part("sending"), reached():
+            work = dist.all_reduce(values, async_op=True) if self.count > 1 else None
+
+        def wait() -> Tensor:
+            if work is not None:
+                with self.profile.part("waiting"), reached():
+                    work.wait()
+            return values
+
+        return wait
 
     def most(self, values: Tensor) -> Tensor:
         """Maxima over processes of a small tensor, changed in place."""

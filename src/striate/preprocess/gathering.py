@@ -26,13 +26,14 @@ from striate.preprocess.preprocessor import Preprocessor, PreprocessSettings
 STRETCH = 8192
 
 
-def fitted(pictures: Pictures, settings: PreprocessSettings, each: Each = one_by_one) -> Preprocessor:
+def fitted(pictures: Pictures, settings: PreprocessSettings, each: Each = one_by_one, stretch: int = STRETCH) -> Preprocessor:
     """What `Preprocessor.fit` gives, of pictures that can be asked for by position.
 
     Args:
         pictures: uint8; pickled, where `each` works elsewhere.
         settings: how.
         each: has the sums of stretches made.
+        stretch: pictures in one; where there is contrast normalisation, the last digits depend on it.
 
     Raises:
         BadInput: too few pictures, or more deletion than dimensions.
@@ -41,14 +42,14 @@ def fitted(pictures: Pictures, settings: PreprocessSettings, each: Each = one_by
         raise BadInput(f"preprocessing needs at least 2 pictures, found {len(pictures)}")
     channels, height, width = pictures.shape[-3:]
     shape = (channels, height, width)
-    starts = range(0, len(pictures), STRETCH)
+    starts = range(0, len(pictures), stretch)
     if settings.kind == "mean":
         sums = PictureSums(shape)
-        for _, part in each(_SumsOf(pictures, shape), starts):
+        for _, part in each(_SumsOf(pictures, stretch), starts):
             sums.merge(part)
         return Preprocessor.from_sums(sums, settings)
     moments = Moments(math.prod(shape))
-    for _, found in each(_MomentsOf(pictures, settings.contrast, _shift(pictures, settings)), starts):
+    for _, found in each(_MomentsOf(pictures, stretch, _shift(pictures, settings)), starts):
         moments.absorb(found)
     return Preprocessor.from_moments(moments, settings, shape)
 
@@ -61,9 +62,9 @@ def _shift(pictures: Pictures, settings: PreprocessSettings) -> np.ndarray | Non
     return normalise_contrast(torch.from_numpy(first).flatten(1).float()).double().mean(dim=0).numpy()
 
 
-def _batches(pictures: Pictures, start: int) -> Iterator[np.ndarray]:
+def _batches(pictures: Pictures, start: int, stretch: int) -> Iterator[np.ndarray]:
     """A stretch, as much at a time as fits in memory."""
-    stop = min(start + STRETCH, len(pictures))
+    stop = min(start + stretch, len(pictures))
     for at in range(start, stop, batch_size(pictures)):
         yield pictures[at : min(at + batch_size(pictures), stop)]
 
@@ -73,29 +74,30 @@ class _SumsOf:
     """From a stretch's start to the sums of its pixels and colours."""
 
     pictures: Pictures
-    shape: tuple[int, int, int]
+    stretch: int
 
     def __call__(self, start: int) -> PictureSums:
-        sums = PictureSums(self.shape)
-        for batch in _batches(self.pictures, start):
+        channels, height, width = self.pictures.shape[-3:]
+        sums = PictureSums((channels, height, width))
+        for batch in _batches(self.pictures, start, self.stretch):
             sums.update(batch)
         return sums
 
 
 @dataclass(frozen=True)
 class _MomentsOf:
-    """From a stretch's start to the moments of its rows."""
+    """From a stretch's start to the moments of its rows; with a shift, of contrast-normalised ones."""
 
     pictures: Pictures
-    contrast: bool
+    stretch: int
     shift: np.ndarray | None
 
     def __call__(self, start: int) -> Moments:
         shift = None if self.shift is None else torch.from_numpy(self.shift.copy())
         moments = Moments(math.prod(self.pictures.shape[-3:]), shift)
-        for batch in _batches(self.pictures, start):
+        for batch in _batches(self.pictures, start, self.stretch):
             moments.update(self._rows(torch.from_numpy(batch).flatten(1)))
         return moments
 
     def _rows(self, rows: Tensor) -> Tensor:
-        return normalise_contrast(rows.float()) if self.contrast else rows
+        return rows if self.shift is None else normalise_contrast(rows.float())

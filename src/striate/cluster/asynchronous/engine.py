@@ -55,14 +55,23 @@ def ray_cluster(address: str | None, processors: int) -> Iterator[ModuleType]:
         why = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         if address is None:
             raise StriateError(f"Ray could not be started on this machine: {why}") from None
+        if "version mismatch" in str(error).lower():
+            raise BadInput(
+                f"the Ray cluster at {address} is of another version ({_joined(error)}): install the same here"
+            ) from None
         hint = "start one with `ray start --head`; if it asks for a token, set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN"
         raise BadInput(f"no Ray cluster answers at {address} ({why}): {hint}") from None
-    # What becomes of processes would be printed on the standard output, between a command's results. As Ray's debugger does.
+    # What becomes of processes would be printed on the standard output, between a command's results: Ray starts a thread for
+    # that in every driver, whatever it is told of logs (seen in 2.60). No public switch reaches it; its debugger uses this one.
     ray._private.worker._worker_logs_enabled = False
     try:
         yield ray
     finally:
         ray.shutdown()
+
+
+def _joined(error: Exception) -> str:
+    return " ".join(line.strip() for line in str(error).splitlines() if line.strip())
 
 
 def _check_address(address: str) -> None:

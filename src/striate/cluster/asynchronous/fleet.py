@@ -126,11 +126,13 @@ class Fleet:
         while not self.members.enough():
             self.members.collect()
             self._beat()
-            if not said and time.monotonic() - begun > _WAITING_SAID_S and self.members.at(Stage.WAITING):
-                said, homeless, cores = True, len(self.members.at(Stage.WAITING)), self.crew.job.threads
+            waiting, wanted = self.members.at(Stage.WAITING), self.members.wanted
+            short = len(self.members) - len(waiting) < wanted.least
+            if short and not said and time.monotonic() - begun > _WAITING_SAID_S:
+                said, cores = True, self.crew.job.threads
                 self._say(
-                    f"waiting for {self.members.wanted.least} replicas: {homeless} find no room ({cores} cores each); "
-                    "start machines, or change what is wanted with `striate replicas`"
+                    f"waiting for {wanted.least} replicas: {len(waiting)} find no room ({cores} cores each); start machines, "
+                    "or change what is wanted with `striate replicas`"
                 )
 
     def _told(self) -> Any:

@@ -141,8 +141,9 @@ class Members:
                 for member in active:
                     if len(member.leases) < READY:
                         self._lease(member, len(active))
-        for member in self.at(Stage.LEAVING):
-            self._flush(member)
+        for member in self.at(Stage.HERE, Stage.LEAVING):
+            if member not in active:
+                self._flush(member)
 
     def _meet(self, active: list[Member]) -> None:
         """In rounds, with somebody new: when everybody has sent everything, all begin together."""

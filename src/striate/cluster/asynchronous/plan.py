@@ -11,6 +11,9 @@ from dataclasses import dataclass
 
 # What pulling and pushing may take of a step before the plan says so, and after its advice.
 _WORTH_SAYING, _AIMED_AT = 0.25, 0.1
+# What exchanging may take of a step's processor time, the shard's part included, and how seldom is seldom enough: at every 16th
+# step a replica that goes on by itself in between loses a tenth (docs/findings.md).
+_LITTLE, _SELDOM = 0.05, 16
 
 
 @dataclass(frozen=True)
@@ -75,6 +78,12 @@ class Plan:
     def server_share(self) -> float:
         """Of a shard's time, what updates take; above 1 replicas run ahead of it."""
         return self.update_s / self.shards * self.replicas / (self.push_every * self.step_s)
+
+    @property
+    def advised_interval(self) -> int:
+        """Steps between exchanges that leave nearly all processor time to steps, where shards share it with replicas."""
+        taken_s = self.pull_s + self.push_s + self.update_s
+        return min(max(1, math.ceil(taken_s / (_LITTLE * self.step_s))), _SELDOM)
 
     @property
     def better_interval(self) -> int | None:

@@ -99,8 +99,12 @@
     lines.push(...told.lines);
     end = told.end;
     document.getElementById("no-curves").hidden = lines.length > 0;
-    const names = [...new Set(lines.flatMap((line) => Object.keys(line)))].filter((name) => !ASIDE.has(name));
-    if (told.lines.length || told.again) names.forEach(draw);
+    const names = [...new Set(lines.flatMap((line) => Object.keys(line)))].filter((name) => !ASIDE.has(name) && !name.startsWith("images_per_s_"));
+    if (told.lines.length || told.again) {
+      names.forEach(draw);
+      // Replicas' rates are one picture.
+      document.dispatchEvent(new CustomEvent("striate-lines", { detail: lines }));
+    }
     tiles();
     const pill = document.getElementById("status");
     pill.textContent = told.status;

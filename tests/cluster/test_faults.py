@@ -1,0 +1,56 @@
+"""What becomes of updates when whoever holds them dies at the worst moment: each fault at a chosen place, in one process."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from striate.cluster.compress import Packer
+from striate.cluster.server import Message, Server
+from striate.cluster.shards import Shard, Version
+from striate.train.updates import Rates
+
+
+def message(replica: str, sequence: int, value: float) -> Message:
+    packed = Packer().pack(torch.full((3,), value))
+    return Message(replica, sequence, Version(0, 0), Rates(1.0, 0.0), packed)
+
+
+def begun(members: str, snapshot: Shard | None = None) -> Server:
+    """A shard of zeros, or begun again from another's snapshot of now."""
+    shard = Shard(np.zeros(3, np.float32), "delta", life=2)
+    if snapshot is not None:
+        shard.load(*snapshot.state())
+    server = Server(shard, rounds=True)
+    server.expect(members)
+    return server
+
+
+def test_a_push_of_a_round_that_a_shard_died_in_is_taken_when_it_is_sent_again() -> None:
+    """The snapshot was made when one of two had come: his push is in nobody's values, so it is no repeat."""
+    first = begun("ab")
+    for replica in "ab":
+        first.push(message(replica, 1, 2.0))
+    first.push(message("a", 2, 4.0))
+    assert first.waits_for("a")
+    again = begun("ab", first.shard)
+    assert again.shard.values.tolist() == [2.0] * 3
+    assert again.push(message("a", 2, 4.0)).fate == "applied" and again.waits_for("a")
+    assert again.push(message("b", 2, 8.0)).fate == "applied" and not again.waits_for("a")
+    assert again.shard.values.tolist() == [2.0 + 6.0] * 3
+    assert (again.shard.lost, again.shard.repeated) == (0, 0)
+
+
+@pytest.mark.parametrize("twice", ["a", "b"])
+def test_a_push_that_comes_twice_within_a_round_counts_once(twice: str) -> None:
+    """Sent again by the engine, before or after the round is done."""
+    server = begun("ab")
+    server.push(message("a", 1, 2.0))
+    if twice == "a":
+        assert server.push(message("a", 1, 2.0)).fate == "repeated"
+    server.push(message("b", 1, 4.0))
+    if twice == "b":
+        assert server.push(message("b", 1, 4.0)).fate == "repeated"
+        assert not server.waits_for("b")
+    assert server.shard.values.tolist() == [3.0] * 3 and server.shard.repeated == 1

@@ -1,0 +1,33 @@
+"""The interval that a plan advises, by arithmetic."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from striate.cluster.asynchronous.plan import Plan
+
+# A step of 20 ms; a pull, a push and an update take 1 ms each.
+PLAN = Plan(
+    parameters=1000,
+    memories=1,
+    replicas=2,
+    shards=1,
+    pull_every=1,
+    push_every=1,
+    step_s=0.02,
+    pull_s=1e-3,
+    push_s=1e-3,
+    update_s=1e-3,
+)
+
+
+@pytest.mark.parametrize(("step_s", "interval"), [(0.1, 1), (0.06, 1), (0.0599, 2), (0.02, 3), (0.01, 6), (1e-4, 16)])
+def test_exchanging_as_advised_takes_a_twentieth_of_steps_or_is_seldom_enough(step_s: float, interval: int) -> None:
+    """3 ms of all that an exchange takes, the shard's part included, against a twentieth of as many steps; at most 16."""
+    assert replace(PLAN, step_s=step_s).advised_interval == interval
+
+
+def test_advice_does_not_hang_on_the_interval_it_was_measured_at() -> None:
+    assert replace(PLAN, pull_every=7, push_every=5).advised_interval == PLAN.advised_interval == 3

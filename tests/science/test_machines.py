@@ -1,0 +1,71 @@
+"""Machines that come to a cluster and leave it while a run goes on: Ray's own processes for each, all on this one."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import crews
+from striate.cluster.asynchronous.crew import Wanted
+from striate.cluster.asynchronous.engine import ray_cluster
+from striate.cluster.asynchronous.member import Stage
+
+pytestmark = pytest.mark.science
+
+
+@pytest.fixture
+def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """A head with room for one replica."""
+    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    # Its processes find the learners of `crews`.
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(Path(crews.__file__).parent), os.environ.get("PYTHONPATH", "")]))
+    from ray.cluster_utils import Cluster
+
+    made = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+    yield made
+    made.shutdown()
+
+
+@pytest.mark.timeout(600)
+def test_machines_that_come_are_used_and_those_that_leave_end_nothing(cluster: Any, tmp_path: Path) -> None:
+    """One to three replicas, two machines more, one less: minibatches of the machine that left are learned from again."""
+    said: list[str] = []
+    with ray_cluster(cluster.address, 1) as ray:
+        crew = crews.crew(tmp_path, replicas=3, least=1, shards=2, near=True)
+        made = crews.fleet(ray, crew, 1_000_000, step_s=0.01, said=said)
+        steps = 0
+
+        def until(reached: Callable[[], bool]) -> None:
+            nonlocal steps
+            while not reached():
+                made.step(steps)
+                steps += 1
+
+        def here() -> int:
+            return len(made.members.at(Stage.HERE))
+
+        until(lambda: steps == 50)
+        assert here() == 1 and len(made.members.at(Stage.WAITING)) == 2
+        first = cluster.add_node(num_cpus=1)
+        until(lambda: here() == 2)
+        cluster.add_node(num_cpus=1)
+        until(lambda: here() == 3)
+        cluster.remove_node(first)
+        until(lambda: here() == 2 and bool(made.members.at(Stage.WAITING)))
+        until(lambda: made.members.gone + made.members.lost > 0)
+        made.members.want(Wanted(1, 1))
+        until(lambda: len(made.members) == 1)
+        told, visits = made.counted(), made.members.visits.told()
+        weight = made.state()["weight"]
+        made.close()
+    assert (told["machines_left"], told["replicas_lost"], told["lost"]) == (1, 0, 0)
+    assert sorted(str(one["how"]) for one in visits) == ["None", "its machine left", "left"]
+    assert [line for line in said if "has joined" in line] and any("its machine left" in line for line in said)
+    # What the lost one had not pushed is missing or was done again; what is out is at most two leases of the one that is there.
+    assert torch.equal(weight, weight[:1].expand(10))
+    assert steps <= float(weight[0]) + 20 and float(weight[0]) <= steps + told["minibatches_redone"] + 2 * 256

@@ -17,18 +17,20 @@ from torch import Tensor
 
 import crews
 import tiling
+from striate.cluster import server
 from striate.cluster.asynchronous.actors import Workbench
 from striate.cluster.asynchronous.fleet import Crew, Fleet
 from striate.cluster.by_process import border_bytes, by_process
 from striate.cluster.flat import Flat
+from striate.cluster.neighbours import meet
 from striate.cluster.own_places import OwnPlaces
 from striate.cluster.parallel import Share
 from striate.cluster.replica import Pace, Replica
-from striate.cluster.server import Doors, Near, Server
+from striate.cluster.server import Doors, Server
 from striate.cluster.shards import Shard
 from striate.cluster.tiled import TiledLearner, TiledNet
 from striate.cluster.tiles import Grid
-from striate.cluster.wire import Wire
+from striate.cluster.wire import Lost, Near, Wire
 from striate.draws import Draws
 from striate.errors import BadInput, StriateError
 from striate.models.sparse import SparseNet
@@ -48,11 +50,11 @@ def plain(case: dict[str, Any]) -> SparseLearner:
     return SparseLearner(net, tiling.settings(case), constant(case.get("rate", 0.05), case.get("momentum", 0.0)), dtype=dtype)
 
 
-def own(rank: int, count: int, case: dict[str, Any], grid: tuple[int, int]) -> OwnPlaces:
+def own(rank: int, count: int, case: dict[str, Any], grid: tuple[int, int], near: Near | None = None) -> OwnPlaces:
     """One process's places of it."""
     dtype = tiling.DTYPES[case.get("dtype", "fp32")]
     net = TiledNet(
-        tiling.NETS[case["net"]], Grid(*grid), Wire(rank, count), case.get("tied_decoder", False), dtype=dtype
+        tiling.NETS[case["net"]], Grid(*grid), Wire(rank, count, near=near), case.get("tied_decoder", False), dtype=dtype
     ).start(Draws(7, purpose="start/"))
     schedule = constant(case.get("rate", 0.05), case.get("momentum", 0.0))
     return OwnPlaces(TiledLearner(net, tiling.settings(case), schedule, dtype=dtype))
@@ -93,8 +95,8 @@ def replicas(rank: int, count: int, wanted: list[tuple[dict[str, Any], tuple[int
         cuts = flat.cuts(2) if flat.size else []
         values = flat.gather(flat.new())
         shards = [Shard(values[cut].numpy(), "sgd" if gradients else "delta", flat.rows(cut)) for cut in cuts]
-        near = [Near(Server(shard, rounds=True)) for shard in shards]
-        doors = Doors(near, cuts, "a")
+        doors_near = [server.Near(Server(shard, rounds=True)) for shard in shards]
+        doors = Doors(doors_near, cuts, "a")
         pace = Pace(rounds=True, push_every=case.get("push_every", 1))
         replica: Replica[Tensor] = Replica(learner, doors, pace, gradients=gradients)
         learner.tare()
@@ -200,3 +202,18 @@ def fleet(ray: ModuleType, crew: Crew, total: int, size: int = 10, said: list[st
     )
     made.load_state(whole.state())
     return made
+
+
+def left_alone(rank: int, count: int, folder: str, near: bool) -> str:
+    """The second process leaves before a step that needs it; what the first makes of that."""
+    learner = own(rank, count, {"net": "valid"}, (count, 1), meet(rank, count) if near else None)
+    said = ""
+    if rank == 0:
+        try:
+            learner.slope(tiling.pictures(learner.tiled.net.spec, 0))
+        except Lost as lost:
+            said = str(lost)
+    learner.leave()
+    # The job ends with a last roll call of its own.
+    dist.init_process_group("gloo", init_method=f"file://{folder}/again-{near}", rank=rank, world_size=count)
+    return said

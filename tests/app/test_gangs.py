@@ -30,7 +30,7 @@ def test_a_gang_of_two_and_then_one_of_three_train_the_model_of_one_process(plac
     rounds = "cluster.exchange.mode=synchronous"
     begun = striate(
         "train", "tiny.yaml", "data.store=store", "--run", "gang", "--replicas", 1, "--processes", 2, rounds,
-        "cluster.grid=[1,2]", "train.epochs=2", folder=place,
+        "cluster.grid=[1,2]", "train.epochs=2", folder=place, limit_s=240,
     )  # fmt: skip
     assert begun.returncode == 0, begun.stderr
     assert "1 replica of 2 processes and 2 shards" in begun.stdout
@@ -41,7 +41,7 @@ def test_a_gang_of_two_and_then_one_of_three_train_the_model_of_one_process(plac
     assert record["border_bytes"] == 8 * sum(record["plan"]["border_bytes"])
     recipe = (place / "gang" / "recipe.yaml").read_text().replace("epochs: 2.0", "epochs: 4.0")
     (place / "gang" / "recipe.yaml").write_text(recipe.replace("grid:\n  - 1\n  - 2", "grid: null"))
-    went_on = striate("resume", "gang", "--replicas", 1, "--processes", 3, "--json", folder=place)
+    went_on = striate("resume", "gang", "--replicas", 1, "--processes", 3, "--json", folder=place, limit_s=240)
     assert went_on.returncode == 0, went_on.stderr
     assert json.loads(went_on.stdout)["steps"] == 16
     assert read_json(place / "gang" / "run.json")["cluster"]["grid"] == [3, 1]

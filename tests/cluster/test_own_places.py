@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -88,6 +89,13 @@ def test_shared_filters_travel_once_and_everything_else_by_its_owner() -> None:
         for one in ranks:
             assert one["pushed"] == 4 * 4 * one["size"] and one["pulled"] == 5 * 4 * one["size"]
             assert one["received"] == 4 * one["planned"]
+
+
+@pytest.mark.parametrize("near", [False, True])
+def test_a_process_that_leaves_is_waited_for_no_longer(tmp_path: Path, near: bool) -> None:
+    """By the engine's way and by shared memory; the job would be ended long before anybody's patience is."""
+    said, _ = jobs.run(2, ganging.left_alone, str(tmp_path), near, limit_s=100)
+    assert "another process cannot be reached any more" in said
 
 
 @pytest.mark.parametrize("net", sorted(tiling.NETS))

@@ -1,7 +1,7 @@
 """Claim: two processes that share the places of a locally connected network are nearly twice as fast as one.
 
 The network of `le2012/network` at its GPU size (96x96, 48 million encoder weights), joint training, minibatches of 64 and 256,
-a thread a process, gloo on this machine's loopback. One job of two processes: in every round the first takes a step of the
+a thread a process, borders through shared memory. One job of two processes: in every round the first takes a step of the
 plain learner while the other sleeps, then both take a shared step. What travels is counted beside what was predicted.
 """
 

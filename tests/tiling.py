@@ -29,6 +29,11 @@ NETS = {
         ),
         input_norm=3,
     ),
+    # Of four rows of processes the first owns filters of the second stage, and none of its pools.
+    "small": NetSpec(
+        (1, 12, 13),
+        (StageSpec(4, 1, 3, pool=3, norm=0), StageSpec(3, 1, 2, pool=3, norm=0), StageSpec(2, 1, 2, pad=2, pool=1, norm=0)),
+    ),
     "tied": NetSpec((2, 20, 17), (StageSpec(5, 1, 3, pool=2, norm=3, sharing="tied"), StageSpec(3, 1, 4, pool=2, norm=0))),
     "tiled": NetSpec(
         (1, 19, 19), (StageSpec(4, 1, 3, pool=2, norm=3, sharing="tiled", tile=3), StageSpec(3, 1, 2, pool=2, norm=0))

@@ -182,7 +182,8 @@ class _Keys(_Made):
 class _NotRun(_Made):
     def make(self, argument: str) -> str:
         found = left_out(Path(self.env.srcdir), page_names(Path(self.env.srcdir)))
-        rows = [(f"[{name}](/{name}.md)", f"`{one.command.splitlines()[0]}`", escape(one.not_run or "")) for name, one in found]
+        firsts = (one.command.splitlines()[0].partition("  #")[0].strip() for _, one in found)
+        rows = [(f"[{name}](/{name}.md)", f"`{first}`", escape(one.not_run or "")) for (name, one), first in zip(found, firsts)]
         return table(("page", "command", "why it is not run"), rows)
 
 

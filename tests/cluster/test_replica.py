@@ -375,11 +375,11 @@ def test_a_step_ahead_is_the_one_that_shards_would_make() -> None:
     ahead, gradient = Ahead("adagrad", flat, push_every=4), torch.arange(1.0, 7)
     shard = Shard(np.zeros(6, np.float32), "adagrad")
     for _ in range(36):
-        shard.apply(gradient.numpy(), Rates(0.1, 0.0))
+        shard.apply(gradient.numpy(), Rates(0.1, 0.0), 1)
     ahead.take_in(shard.values, updates=9)
     for _ in range(3):
         ahead.step(gradient, Rates(0.1, 0.0))
-        shard.apply(gradient.numpy(), Rates(0.1, 0.0))
+        shard.apply(gradient.numpy(), Rates(0.1, 0.0), 1)
         torch.testing.assert_close(learner.weight, shard.values, rtol=1e-6, atol=0)
 
 

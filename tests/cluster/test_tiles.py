@@ -80,6 +80,12 @@ def test_what_four_leave_two_go_on_with() -> None:
     assert differ(one, went_on[0][0]["state"]) < EXACT
 
 
+def test_who_pools_nothing_learns_from_those_who_pool_what_it_owns() -> None:
+    case: dict[str, Any] = {"net": "small", "steps": 3}
+    one = tiling.alone(case)["state"]
+    assert differ(one, jobs.run(4, tiling.cases, [(case, (4, 1))])[0][0]["state"]) < EXACT
+
+
 def test_bfloat16_is_near_float32_and_halves_what_maps_weigh() -> None:
     small = [({"net": "valid", "dtype": dtype}, (2, 1)) for dtype in ("bf16", "fp32")]
     [(short, long), _] = jobs.run(2, tiling.cases, small)

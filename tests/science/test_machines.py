@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 import crews
 from striate.cluster.asynchronous.crew import Wanted
@@ -67,5 +66,4 @@ def test_machines_that_come_are_used_and_those_that_leave_end_nothing(cluster: A
     assert sorted(str(one["how"]) for one in visits) == ["None", "its machine left", "left"]
     assert [line for line in said if "has joined" in line] and any("its machine left" in line for line in said)
     # What the lost one had not pushed is missing or was done again; what is out is at most two leases of the one that is there.
-    assert torch.equal(weight, weight[:1].expand(10))
-    assert steps <= float(weight[0]) + 20 and float(weight[0]) <= steps + told["minibatches_redone"] + 2 * 256
+    assert steps <= float(weight.min()) + 20 and float(weight.max()) <= steps + told["minibatches_redone"] + 2 * 256

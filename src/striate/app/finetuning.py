@@ -21,7 +21,7 @@ from striate.app.classifier_file import classifier_of
 from striate.app.classifying import Judged, judged
 from striate.app.lessons import Lesson
 from striate.app.load import TrainedModel, encoder_file, load_model, save_model
-from striate.app.screen import Screen
+from striate.app.screen import Screen, Task
 from striate.app.tunable import State, Taught, Tunable, TunableConvnet, TunableNet
 from striate.errors import BadInput
 from striate.measure.calibration import temperature
@@ -33,7 +33,7 @@ LEAST = 5
 SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
 _AT_ONCE = 1000
 # Folds are tried until so many labels were held out.
-_HELD_OUT = 300
+_HELD_OUT = 1000
 # Pictures are mirrored in training if the start names so much of what it names rightly as they are rightly when mirrored, too.
 _MIRRORED = 0.8
 
@@ -72,29 +72,37 @@ def finetune(run: Path, train: Lesson, classes: int, seed: int, screen: Screen) 
         )
     net = tunable(run, classes)
     pictures, labels = train.store[train.positions], torch.from_numpy(train.labels)
-    fold = folds(train.labels, seed)
     tried = min(FOLDS, -(-_HELD_OUT * FOLDS // len(labels)))
     with screen.progress("fine-tuning", tried + 1, "trainings") as task:
-        starts = [_start(net, pictures[fold != number], labels[fold != number], seed) for number in range(tried)]
-        mirror = _may_mirror(net, starts, pictures, labels, fold)
-        held = np.flatnonzero(fold < tried)
-        scores = torch.empty(len(SHARES), len(labels), classes)
-        for number, start in enumerate(starts):
-            kept, out = fold != number, fold == number
-            end = net.learned(start, Taught(pictures[kept], labels[kept], mirror, seed))
-            for row, share in enumerate(SHARES):
-                scores[row, out] = logits(net.model(between(start, end, share)), pictures[out])
-            task.advance(1)
-        scores, truth = scores[:, held], labels[held]
-        best = _likeliest(scores, truth)
-        state = _start(net, pictures, labels, seed)
+        held, scores, mirror = _tried(net, pictures, labels, folds(train.labels, seed), tried, seed, task)
+        best = _likeliest(scores, labels[held])
+        state = start = _start(net, pictures, labels, seed)
         if SHARES[best]:
-            state = between(state, net.learned(state, Taught(pictures, labels, mirror, seed)), SHARES[best])
+            state = between(start, net.learned(start, Taught(pictures, labels, mirror, seed)), SHARES[best])
+            if not is_likelier(net.model(state), net.model(start), pictures, labels):
+                state, best = start, 0
         task.advance(1)
-    heat = temperature(scores[best], truth)
+    heat = temperature(scores[best], labels[held])
     learned = Learned(torch.eye(classes), torch.zeros(classes), heat, None, held, scores[best])
-    started, ended = (float((scores[at].argmax(dim=1) != truth).float().mean()) for at in (0, best))
+    started, ended = (float((scores[at].argmax(dim=1) != labels[held]).float().mean()) for at in (0, best))
     return Tuned(net.model(state), learned, SHARES[best], mirror, started, ended)
+
+
+def _tried(
+    net: Tunable, pictures: np.ndarray, labels: Tensor, fold: np.ndarray, tried: int, seed: int, task: Task
+) -> tuple[np.ndarray, Tensor, bool]:
+    """Which pictures (m,) the first folds hold out, what is said of them at every share, and whether mirrors are allowed."""
+    starts = [_start(net, pictures[fold != number], labels[fold != number], seed) for number in range(tried)]
+    mirror = _may_mirror(net, starts, pictures, labels, fold)
+    scores: list[Tensor] = []
+    for number, start in enumerate(starts):
+        kept, out = fold != number, fold == number
+        end = net.learned(start, Taught(pictures[kept], labels[kept], mirror, seed))
+        scores.append(torch.stack([logits(net.model(between(start, end, share)), pictures[out]) for share in SHARES]))
+        task.advance(1)
+    held = np.concatenate([np.flatnonzero(fold == number) for number in range(tried)])
+    order = np.argsort(held)
+    return held[order], torch.cat(scores, dim=1)[:, order], mirror
 
 
 def tunable(run: Path, classes: int) -> Tunable:
@@ -116,6 +124,12 @@ def tunable(run: Path, classes: int) -> Tunable:
 def between(start: State, end: State, share: float) -> State:
     """Parameters so far along the straight way from a start (0) to an end (1)."""
     return {name: torch.lerp(tensor, end[name], share) for name, tensor in start.items()}
+
+
+def is_likelier(ended: TrainedModel, started: TrainedModel, pictures: np.ndarray, labels: Tensor) -> bool:
+    """Whether training made the very labels it learned from likelier: where it diverged it did not, whatever the folds said."""
+    after, before = (float(F.cross_entropy(logits(model, pictures), labels)) for model in (ended, started))
+    return after < before
 
 
 def logits(model: TrainedModel, pictures: np.ndarray) -> Tensor:

@@ -34,7 +34,7 @@ State = Mapping[str, Tensor]
 
 _BATCH = 50
 # Passes over the labels: so many steps, within these bounds.
-_STEPS, _LEAST_EPOCHS, _MOST_EPOCHS = 800, 16, 40
+_STEPS, _LEAST_EPOCHS, _MOST_EPOCHS = 500, 12, 40
 # Of the edge, how far training pictures are shifted at most.
 _SHIFT = 0.1
 # Both on what their nets were trained with: levels less the mean, and preprocessed rows.

@@ -33,6 +33,7 @@ class Rounds:
         self._came: set[str] = set()
         self.shard.taken = self._came
         self._rates: list[Rates] = []
+        self._steps = 0
         self._sum.zero_()
 
     def expect(self, members: Collection[str]) -> None:
@@ -53,6 +54,7 @@ class Rounds:
             self.shard.staleness[staleness] += 1
             self._sum.add_(as_tensor(push.update))
             self._rates.append(push.rates)
+            self._steps += push.steps
         self._finish_if_all_came()
         return Receipt(fate, staleness, self.shard.version)
 
@@ -62,6 +64,6 @@ class Rounds:
         if count := len(self._rates):
             # Schedules go by minibatches, which members take in turn.
             rates = Rates(*(sum(column) / count for column in zip(*((r.learning_rate, r.momentum) for r in self._rates))))
-            self.shard.apply(self._sum.div_(count).numpy(), rates)
+            self.shard.apply(self._sum.div_(count).numpy(), rates, self._steps)
         self.done += 1
         self._begin()

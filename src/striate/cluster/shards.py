@@ -112,7 +112,7 @@ class Shard:
             self.memories = [torch.zeros_like(self.values) for _ in range(self._rule.memories)]
         else:
             self.memories = [torch.from_numpy(np.array(memory, np.float32)) for memory in memories]
-        self.life, self.updates, self.refused, self.repeated, self.lost = life, 0, 0, 0, 0
+        self.life, self.updates, self.steps, self.refused, self.repeated, self.lost = life, 0, 0, 0, 0, 0
         self.staleness: Counter[int] = Counter()
         self._last: dict[str, int] = {}
         self.taken: Collection[str] = ()
@@ -135,7 +135,7 @@ class Shard:
         staleness = self.behind(push.base)
         if fate == "applied":
             self.staleness[staleness] += 1
-            self.apply(push.update, push.rates)
+            self.apply(push.update, push.rates, push.steps)
         return Receipt(fate, staleness, self.version)
 
     def behind(self, base: Version) -> int:
@@ -155,14 +155,15 @@ class Shard:
             return "refused"
         return "applied"
 
-    def apply(self, update: np.ndarray, rates: Rates) -> None:
-        """One update by the rule; filters that are kept at norm one have it again."""
+    def apply(self, update: np.ndarray, rates: Rates, steps: int) -> None:
+        """One update by the rule, of so many steps of replicas; filters that are kept at norm one have it again."""
         gradient = as_tensor(update)
         if self._forget:
             self.memories[0].mul_(1 - self._forget)
         self._rule.apply(self.values, self.memories, gradient, rates)
         keep_norms(self.values, self._rows)
         self.updates += 1
+        self.steps += steps
 
     def update_s(self) -> float:
         """Seconds of an update, from one of a part of the values, copied."""
@@ -183,9 +184,10 @@ class Shard:
         return tensors, self.counted()
 
     def counted(self) -> dict[str, Any]:
-        """Updates applied, pushes refused, repeated and lost, the last of each replica, and how often each staleness was."""
+        """Updates applied and steps in them, pushes refused, repeated and lost, the last of each replica, each staleness."""
         return {
             "updates": self.updates,
+            "steps": self.steps,
             "refused": self.refused,
             "repeated": self.repeated,
             "lost": self.lost,
@@ -198,8 +200,8 @@ class Shard:
         self.values.copy_(tensors["values"])
         for number, memory in enumerate(self.memories):
             memory.copy_(tensors[f"memory{number}"])
-        self.updates, self.refused, self.repeated, self.lost = (
-            int(counted[name]) for name in ("updates", "refused", "repeated", "lost")
+        self.updates, self.steps, self.refused, self.repeated, self.lost = (
+            int(counted[name]) for name in ("updates", "steps", "refused", "repeated", "lost")
         )
         self._last = {name: int(number) for name, number in counted["last"].items()}
         self.staleness = Counter({int(key): int(value) for key, value in counted["staleness"].items()})

@@ -133,19 +133,36 @@ class GridCost:
         return self.products + self.passes + self.waiting
 
 
-def grid_cost(spec: NetSpec, grid: Grid, batch: int, rates: GridRates, itemsize: int = 4) -> GridCost:
-    """A step of joint training of a network with filters of every place's own."""
-    tiles = plan(spec, grid)
-    work, weights, units = ([0.0] * grid.count for _ in range(3))
+@dataclass(frozen=True)
+class Load:
+    """What the process that has most to do does in a step.
+
+    Attributes:
+        flops: operations of its products.
+        passed_bytes: that pass through its processor beside them.
+    """
+
+    flops: float
+    passed_bytes: float
+
+
+def most_to_do(tiles: Sequence[StageTiles], count: int, batch: int) -> Load:
+    """Of a network cut up for so many processes."""
+    work, weights, units = ([0.0] * count for _ in range(3))
     for number, stage in enumerate(tiles):
         maps, fan_in = stage.sides.stage.maps, stage.sides.fan_in
         for rank, own in enumerate(stage.filtered):
             work[rank] += 2.0 * own.area * maps * fan_in * batch * (6 if number else 5)
             weights[rank] += 2.0 * own.area * maps * fan_in
             units[rank] += batch * (own.area * maps + stage.seen[rank].area * stage.sides.seen[0])
-    most = max(range(grid.count), key=lambda rank: work[rank])
-    products = work[most] / rates.flops
-    passes = (max(weights) * 4 * _PASSES + max(units) * 4 * _MAP_PASSES) / rates.memory
+    return Load(max(work), max(weights) * 4 * _PASSES + max(units) * 4 * _MAP_PASSES)
+
+
+def grid_cost(spec: NetSpec, grid: Grid, batch: int, rates: GridRates, itemsize: int = 4) -> GridCost:
+    """A step of joint training of a network with filters of every place's own."""
+    tiles = plan(spec, grid)
+    load = most_to_do(tiles, grid.count, batch)
+    products, passes = load.flops / rates.flops, load.passed_bytes / rates.memory
     if grid.count == 1:
         return GridCost(products, passes, 0.0, 0.0, 0)
     # Corners, edges and the middle of a grid differ; one of each is enough.

@@ -60,7 +60,7 @@ class TileStage:
     def __init__(self, tiles: StageTiles, wire: Wire, tied_decoder: bool, lowest: bool) -> None:
         rank = wire.rank
         self.tiles, self.spec, self.lowest = tiles, tiles.sides.stage, lowest
-        self.own, self.fields = tiles.filtered[rank], tiles.fields[rank]
+        self.own, self.fields, self._given = tiles.filtered[rank], tiles.fields[rank], tiles.output[rank]
         self.stage = Stage(_own_sides(tiles, rank), tied_decoder) if self.own.area else None
         self.below = Borders(wire, tiles.seen, tiles.fields)
         self.filters = Borders(wire, tiles.filtered, tiles.pools)
@@ -173,7 +173,7 @@ class TileStage:
         stage = self.spec
         if not self.filters.want.area:
             # Others pool what is owned here: a sum of nothing keeps their errors' way back.
-            out = h.new_zeros(0, 0, *h.shape[2:]).requires_grad_(h.requires_grad)
+            out = h.new_zeros(self._given.height, self._given.width, *h.shape[2:]).requires_grad_(h.requires_grad)
             return h.sum(), out
         pooled = pool(h, stage.pool, stage.pool_stride, stage.pool_maps, pool_floor)
         return pooled, self.norm(pooled) if onward and self.norm is not None else pooled

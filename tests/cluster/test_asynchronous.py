@@ -135,7 +135,7 @@ def test_a_killed_shard_comes_back_and_what_it_lost_is_counted(ray: ModuleType, 
 @pytest.mark.parametrize("rounds", [False, True])
 def test_every_minibatch_counts_once_whoever_joins_and_leaves(ray: ModuleType, tmp_path: Path, rounds: bool) -> None:
     """At each one's own pace gradients are summed; in rounds they are averaged, and shards must agree."""
-    settings = crews.crew(tmp_path, replicas=1, shards=2, pace=Pace(push_every=2, rounds=rounds))
+    settings = crews.crew(tmp_path, replicas=1, shards=2, pace=Pace(push_every=2, rounds=rounds), patience_s=300.0)
 
     def pulse(fleet: crews.Fleet) -> None:
         if any(one.place == 1 for one in fleet.members.at(Stage.HERE)):

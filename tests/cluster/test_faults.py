@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 
 from striate.cluster.compress import Packer
+from striate.cluster.rules import RULES
 from striate.cluster.server import Message, Server
-from striate.cluster.shards import Shard, Version
+from striate.cluster.shards import Push, Rows, Shard, Version
+from striate.draws import generator
+from striate.train.checkpoint import CheckpointFolder
 from striate.train.updates import Rates
+
+_FRESH = Version(0, 0)
 
 
 def message(replica: str, sequence: int, value: float) -> Message:
     packed = Packer().pack(torch.full((3,), value))
-    return Message(replica, sequence, Version(0, 0), Rates(1.0, 0.0), packed)
+    return Message(replica, sequence, _FRESH, Rates(1.0, 0.0), packed)
 
 
 def begun(members: str, snapshot: Shard | None = None) -> Server:
@@ -25,6 +32,29 @@ def begun(members: str, snapshot: Shard | None = None) -> Server:
     server = Server(shard, rounds=True)
     server.expect(members)
     return server
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_a_shard_begun_again_goes_on_as_if_it_had_never_died(rule: str, tmp_path: Path) -> None:
+    """Through the snapshot's files, before every push in turn: values, what the rule remembers and counts, to the bit."""
+    random, folder = generator(0, "shard begun again"), CheckpointFolder(tmp_path)
+    updates = random.standard_normal((8, 40)).astype(np.float32)
+    pushes = [Push("ab"[n % 2], n // 2 + 1, _FRESH, Rates(0.1, 0.7), update, 2) for n, update in enumerate(updates)]
+    alone, dying = (Shard(np.zeros(40, np.float32), rule, [Rows(8, 24, 8)], forget=_forget(rule)) for _ in range(2))
+    for number, one in enumerate(pushes):
+        folder.save(number, *dying.state())
+        saved, _ = folder.newest()
+        assert saved is not None
+        dying = Shard(np.ones(40, np.float32), rule, [Rows(8, 24, 8)], forget=_forget(rule), life=number)
+        dying.load(saved.tensors, saved.state)
+        assert dying.push(one).fate == alone.push(one).fate == "applied"
+        assert torch.equal(dying.values, alone.values) and dying.counted() == alone.counted()
+        assert all(torch.equal(ours, theirs) for ours, theirs in zip(dying.memories, alone.memories))
+    assert alone.steps == 16
+
+
+def _forget(rule: str) -> float:
+    return 0.01 if rule == "adagrad" else 0.0
 
 
 def test_a_push_of_a_round_that_a_shard_died_in_is_taken_when_it_is_sent_again() -> None:

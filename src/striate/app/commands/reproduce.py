@@ -118,6 +118,7 @@ def _write(paper: Paper, found: list[Finding], store: ImageStore, size: str, sec
             f"Figure {finding.figure}",
             f"Paper: {finding.paper} Ours: {finding.ours}. {'Agrees.' if finding.agrees else 'Does not agree.'}",
             finding.pictures,
+            finding.tables,
         )
         for finding in found
     ]

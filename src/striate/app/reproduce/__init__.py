@@ -14,6 +14,7 @@ from striate.app.reproduce.le2012 import OF_CONCEPTS as _CONCEPTS
 from striate.app.reproduce.le2012 import OF_MODELS as _NETWORK
 from striate.app.reproduce.le2012 import STAGES as _NETWORK_STAGES
 from striate.app.reproduce.le2012_cluster import FIGURES as _MACHINES
+from striate.app.reproduce.le2012_race import FIGURES as _RACE
 
 PAPERS = {
     "krizhevsky2009": Paper(
@@ -33,7 +34,7 @@ PAPERS = {
     "le2012": Paper(
         "Building High-level Features Using Large Scale Unsupervised Learning (Le et al. 2012), redrawn",
         of_pictures={},
-        of_models={**_NETWORK, **_MACHINES},
+        of_models={**_NETWORK, **_MACHINES, **_RACE},
         judged={},
         stages=_NETWORK_STAGES,
         of_concepts=_CONCEPTS,

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from striate.show import Figure
+from striate.show import Figure, Table
 
 
 @dataclass(frozen=True)
@@ -19,6 +19,7 @@ class Finding:
         ours: what was measured here.
         agrees: whether the measurement bears the finding out.
         pictures: the figure redrawn.
+        tables: what was measured, where a sentence does not hold it.
     """
 
     figure: str
@@ -26,6 +27,7 @@ class Finding:
     ours: str
     agrees: bool
     pictures: tuple[Figure, ...]
+    tables: tuple[Table, ...] = ()
 
 
 @dataclass(frozen=True)

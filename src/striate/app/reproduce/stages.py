@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -199,6 +199,21 @@ class Stages:
         protocol = "the trained net's own answers"
         classes, dim = encoder.dims["logits"], encoder.dims["pixels"]
         return judge(predicted, truth, classes, len(self._train[0]), dim, 0.0, protocol=protocol)
+
+    def remember(self, label: str, told: Any, measure: Callable[[], Any]) -> Any:
+        """What was measured, as JSON has it; measured again where what it is told of differs.
+
+        Args:
+            label: of the file.
+            told: all that the measurement hangs on.
+            measure: makes it.
+        """
+        file, known = self._folder / "measured" / f"{label}.json", json.loads(json.dumps(told))
+        if not file.exists() or json.loads(file.read_text())["told"] != known:
+            found = measure()
+            file.parent.mkdir(parents=True, exist_ok=True)
+            write_text(file, json.dumps({"told": known, "found": found}))
+        return json.loads(file.read_text())["found"]
 
     def _kept(self, label: str, measure: Any) -> ProbeResult:
         file = self._folder / "measured" / f"{label}.json"

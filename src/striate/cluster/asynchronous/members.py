@@ -24,8 +24,8 @@ from striate.errors import BadInput, StriateError
 
 _LOOK_EVERY_S, _ROOM_EVERY_S = 0.5, 0.1
 _TRIES = 5
-# Who has just been given room loads everything first.
-_LOADING = 5
+# Who has just been given room loads everything first; slowly where all do at once. Nobody waits for it meanwhile.
+_LOADING_S = 300.0
 
 
 class Members:
@@ -267,7 +267,7 @@ class Members:
             if node is not None:
                 member.placed(node)
         for member in self.at(Stage.LOADING, Stage.HERE, Stage.LEAVING):
-            patience = self._crew.patience_s * (_LOADING if member.stage is Stage.LOADING else 1)
+            patience = max(self._crew.patience_s, _LOADING_S if member.stage is Stage.LOADING else 0.0)
             if member.awaited and now - member.heard_s > patience:
                 self._replace(member, f"silent for {patience:.0f} s")
 

@@ -35,6 +35,18 @@ train:
 """
 TOTAL_STEPS = 450
 
+# Stages of filters on pictures of noise, which any grid of processes can share.
+STAGES = """
+name: stages
+preprocess: {kind: standardise, contrast: true}
+model:
+  kind: sparse
+  stages:
+    - {size: 5, maps: 4, pool: 2, norm: 3}
+    - {size: 4, maps: 4, pool: 2, norm: 0}
+train: {epochs: 4, batch_size: 16, learning_rate: 1e-2, schedule: constant, log_every: 4, dtype: fp32}
+"""
+
 
 def small_store(path: Path, count: int = 120, labelled: bool = True) -> Path:
     """Pictures of 16x16 with bars at places of their own; the label says whether they lie or stand."""
@@ -100,3 +112,12 @@ def clean_server() -> ForkServerContext:
         ["training", "killing", "striate.app.training", "striate.app.looking", "torch.utils.tensorboard"]
     )
     return context
+
+
+def stages_of_one(folder: Path) -> None:
+    """A store, the recipe of stages as `tiny.yaml`, and the run `one` of one process."""
+    pictures = generator(0, "tiled").integers(0, 256, (64, 1, 16, 15), dtype="uint8")
+    import_images(ArraySource(pictures, None), folder / "store", workers=1)
+    recipe_file(folder, STAGES)
+    done = striate("train", "tiny.yaml", "data.store=store", "--run", "one", folder=folder)
+    assert done.returncode == 0, done.stderr

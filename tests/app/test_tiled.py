@@ -9,32 +9,15 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from striate.draws import generator
-from striate.images import ArraySource, import_images
 from striate.train.checkpoint import read_json
 from striate.train.run import read_metrics
-from training import recipe_file, striate
-
-RECIPE = """
-name: stages
-preprocess: {kind: standardise, contrast: true}
-model:
-  kind: sparse
-  stages:
-    - {size: 5, maps: 4, pool: 2, norm: 3}
-    - {size: 4, maps: 4, pool: 2, norm: 0}
-train: {epochs: 4, batch_size: 16, learning_rate: 1e-2, schedule: constant, log_every: 4, dtype: fp32}
-"""
+from training import stages_of_one, striate
 
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("tiled")
-    pictures = generator(0, "tiled").integers(0, 256, (64, 1, 16, 15), dtype="uint8")
-    import_images(ArraySource(pictures, None), folder / "store", workers=1)
-    recipe_file(folder, RECIPE)
-    done = striate("train", "tiny.yaml", "data.store=store", "--run", "one", folder=folder)
-    assert done.returncode == 0, done.stderr
+    stages_of_one(folder)
     return folder
 
 

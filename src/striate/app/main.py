@@ -140,7 +140,8 @@ def run_verb(verb: str, arguments: Sequence[str]) -> int:
         options = parser.parse_intermixed_args(arguments)
     except SystemExit as stop:
         return int(stop.code or 0)
-    if getattr(options, "processes", 1) > 1 and not started():
+    # Replicas' own processes are started by Ray.
+    if getattr(options, "processes", 1) > 1 and getattr(options, "replicas", None) is None and not started():
         from striate.app.launching import launch
 
         return launch(verb, arguments, options.processes, options.restarts)

@@ -1,52 +1,44 @@
 """``--replicas K``: a recipe trained by K copies that exchange what they learn, on this machine or on a cluster of Ray's.
 
-The driver keeps the run as ever; replicas are told everything they need (recipe, model, preprocessing, prepared rows) and share
-no folder with it but the pictures', and that only where rows are streamed.
+The driver keeps the run as ever; replicas are told everything they need (`tickets.py`) and share no folder with it but the
+pictures', and that only where rows are streamed.
 """
 
 from __future__ import annotations
 
 import os
 import shutil
-import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-from safetensors.torch import load_file
 from torch import Tensor
 
-from striate.app.alike import check_here, facts
-from striate.app.build import Experiment, Resumed, build
+from striate.app.alike import facts
+from striate.app.build import Experiment
 from striate.app.crew_files import CrewFiles
 from striate.app.exchanging import chosen_rule as chosen_rule
 from striate.app.exchanging import rates as rates
 from striate.app.exchanging import warm_start as warm_start
-from striate.app.load import load_model
+from striate.app.gangs import check_gang, described, gang_bytes, num_shards, sections_of
 from striate.app.recipe import SparseGroup, check_recipe
 from striate.app.screen import Screen
+from striate.app.tickets import bring, ticket_of
 from striate.app.yaml import read_yaml
 from striate.cluster.ahead import rule_ahead
-from striate.cluster.asynchronous.actors import Job, Workbench
+from striate.cluster.asynchronous.actors import Job
 from striate.cluster.asynchronous.crew import Wanted
 from striate.cluster.asynchronous.engine import ray_cluster
 from striate.cluster.asynchronous.fleet import Crew, Fleet, Slots
 from striate.cluster.compress import Packer
 from striate.cluster.replica import Pace
-from striate.cluster.shards import as_tensor
 from striate.errors import BadInput
-from striate.preprocess import Preprocessor
-from striate.train import MemoryRows, Run
+from striate.train import Run
 from striate.train.checkpoint import read_json
 
-_PARAMETERS_A_SHARD = 64_000_000
-_SENT = ("preprocessor.json", "preprocessor.safetensors", "encoder.safetensors")
 # Steps from push to push where replicas train by themselves; DiLoCo's authors take 500, on models of months.
 _APART = 50
 
@@ -59,62 +51,18 @@ class Asked:
         replicas: how many, at most.
         address: of a Ray cluster; None: this machine.
         least: so many are waited for; None: all of them.
+        processes: of each replica.
     """
 
     replicas: int
     address: str | None = None
     least: int | None = None
+    processes: int = 1
 
     @property
     def wanted(self) -> Wanted:
         """To begin with."""
         return Wanted(self.replicas if self.least is None else self.least, self.replicas)
-
-
-@dataclass(frozen=True)
-class Ticket:
-    """Everything a replica is told.
-
-    Attributes:
-        recipe: resolved.
-        files: of the run, by name.
-        streamed: whether rows are read from the store.
-        state: the learner's.
-        threads: of the replica.
-        facts: what must be the same there, see `striate.app.alike`.
-    """
-
-    recipe: dict[str, Any]
-    files: dict[str, bytes]
-    streamed: bool
-    state: dict[str, np.ndarray]
-    threads: int
-    facts: dict[str, str]
-
-
-def bring(ticket: Ticket, rows: np.ndarray | None) -> Workbench:
-    """In a replica's process: the experiment as the driver has it, in the state it was in.
-
-    Raises:
-        BadInput: that machine has other pictures, or other versions.
-    """
-    recipe = check_recipe(ticket.recipe, "the driver's recipe")
-    check_here(recipe, ticket.facts)
-    if recipe.train.workers is None:
-        recipe = recipe.model_copy(update={"train": recipe.train.model_copy(update={"workers": ticket.threads})})
-    folder = Path(tempfile.mkdtemp(prefix="striate-replica-"))
-    try:
-        for name, content in ticket.files.items():
-            (folder / name).write_bytes(content)
-        fitted = Preprocessor.restore(read_json(folder / _SENT[0]), load_file(folder / _SENT[1]))
-        resumed = Resumed(load_model(folder), fitted, ticket.streamed)
-    finally:
-        shutil.rmtree(folder)
-    prepared = None if rows is None else MemoryRows(as_tensor(rows))
-    experiment = build(recipe, lambda line: None, resumed, rows=prepared)
-    learner = experiment.subject.learner
-    learner.load_state({name: torch.from_numpy(array.copy()) for name, array in ticket.state.items()})
-    return Workbench(learner, experiment.batches.at)
 
 
 @contextmanager
@@ -130,7 +78,7 @@ def crewed(experiment: Experiment, run: Run, screen: Screen, asked: Asked | None
     check_crew(experiment, asked)
     files, cores = CrewFiles(run.path), own_cores()
     known = facts(check_recipe(read_yaml(run.path / "recipe.yaml"), "recipe.yaml"))
-    with ray_cluster(asked.address, max(cores, asked.replicas)) as ray:
+    with ray_cluster(asked.address, max(cores, asked.replicas * asked.processes)) as ray:
         check_gpus(experiment.recipe.device, asked.address, ray.cluster_resources())
         processors = int(ray.cluster_resources().get("CPU", 1))
         crew = _crew(experiment, run, asked, processors, float(ray.cluster_resources().get("GPU", 0)))
@@ -145,16 +93,19 @@ def crewed(experiment: Experiment, run: Run, screen: Screen, asked: Asked | None
             crew,
             ray,
             bring,
-            lambda state: _ticket(experiment, run, state, crew, known),
+            lambda state: ticket_of(experiment, run, state, crew, known),
             rows,
             experiment.loop.total_steps,
             experiment.recipe.train.batch_size,
             screen.say,
             files.pulse,
+            sections_of(experiment, asked.processes),
+            gang_bytes(experiment, asked.processes),
         )
         try:
             subject = replace(experiment.subject, learner=fleet, filters=lambda: _fresh_filters(fleet, experiment))
             about = {"replicas": asked.replicas, "shards": len(fleet.shards.cuts), "rule": crew.rule}
+            about |= described(experiment, asked.processes)
             run.describe(cluster={**about, "wanted": str(asked.wanted), "crew": files.earlier})
             yield replace(experiment, subject=subject, batches=Slots(experiment.batches.steps_per_epoch))
         finally:
@@ -207,14 +158,6 @@ def _handed_over(experiment: Experiment, ray: Any, screen: Screen) -> Any:
         return None
 
 
-def _ticket(experiment: Experiment, run: Run, state: Mapping[str, Tensor], crew: Crew, known: dict[str, str]) -> Ticket:
-    recipe = read_yaml(run.path / "recipe.yaml")
-    recipe["data"]["store"] = str(experiment.store.path.resolve())
-    files = {name: (run.path / name).read_bytes() for name in _SENT}
-    arrays = {name: tensor.detach().cpu().numpy() for name, tensor in state.items()}
-    return Ticket(recipe, files, experiment.streamed, arrays, crew.job.threads, known)
-
-
 def check_crew(experiment: Experiment, asked: Asked | None) -> None:
     """Refuse what replicas cannot do, before anything is written.
 
@@ -239,6 +182,7 @@ def check_crew(experiment: Experiment, asked: Asked | None) -> None:
     exchange = recipe.cluster.exchange
     if exchange.momentum is not None and exchange.rate is None and exchange.mode != "diloco":
         raise BadInput("cluster.exchange.momentum goes with a rate of its own: give cluster.exchange.rate, too")
+    check_gang(experiment, asked.processes)
 
 
 def _crew(experiment: Experiment, run: Run, asked: Asked, processors: int, gpus: float) -> Crew:
@@ -251,13 +195,13 @@ def _crew(experiment: Experiment, run: Run, asked: Asked, processors: int, gpus:
     given = os.environ.get("OMP_NUM_THREADS")
 
     def threads_of(count: int) -> int:
-        return int(given) if given else max(1, processors // count)
+        return int(given) if given else max(1, processors // (count * asked.processes))
 
     # Here a range ends where the cores do; whoever names one number means it.
-    room = asked.replicas if asked.address is not None else max(asked.wanted.least, own_cores() // (int(given) if given else 1))
+    cores = own_cores() // ((int(given) if given else 1) * asked.processes)
+    room = asked.replicas if asked.address is not None else max(asked.wanted.least, cores)
     replicas, own_pace = min(asked.replicas, room), not gradients and not rounds and exchange.rate is None
     threads = threads_of(asked.replicas)
-    size = sum(one.tensor.numel() for one in learner.exchanged()) if hasattr(learner, "exchanged") else 1
     folder = (exchange.snapshots or run.path / "shards").resolve() / f"{time.time_ns():x}"
     if exchange.snapshots is None:
         # Of a driver that was killed; checkpoints have what is needed of it.
@@ -268,7 +212,7 @@ def _crew(experiment: Experiment, run: Run, asked: Asked, processors: int, gpus:
         rates=partial(rates, exchange, recipe.train.momentum, gradients) if own_pace else None,
         threads=threads_of if asked.address is None else None,
         near=exchange.snapshots is None,
-        shards=exchange.shards or -(-size // _PARAMETERS_A_SHARD),
+        shards=num_shards(experiment, asked.processes),
         rule=rule,
         job=Job(
             Pace(
@@ -287,5 +231,6 @@ def _crew(experiment: Experiment, run: Run, asked: Asked, processors: int, gpus:
         folder=folder,
         snapshot_every_s=exchange.snapshot_every_s,
         patience_s=exchange.patience_s,
-        gpus=min(1.0, gpus / asked.replicas) if experiment.device.type == "cuda" else 0.0,
+        gpus=min(1.0, gpus / (asked.replicas * asked.processes)) if experiment.device.type == "cuda" else 0.0,
+        processes=asked.processes,
     )

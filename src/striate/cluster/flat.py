@@ -63,6 +63,12 @@ class Flat:
         for one, (start, stop), tensor in zip(self.parameters, self._spans, tensors or self._tensors(), strict=True):
             one.write(values[start:stop], tensor)
 
+    def reordered(self, values: Tensor, other: Flat) -> Tensor:
+        """A vector that lies as this one does, as another of the same parameters would have it."""
+        kept = {id(one.tensor): torch.zeros_like(one.tensor) for one in self.parameters}
+        self.scatter(values, [kept[id(one.tensor)] for one in self.parameters])
+        return other.gather(other.new(), [kept[id(one.tensor)] for one in other.parameters])
+
     def new(self) -> Tensor:
         """A flat vector of zeros."""
         return torch.zeros(self.size)
@@ -70,15 +76,16 @@ class Flat:
     def _tensors(self) -> list[Tensor]:
         return [one.tensor for one in self.parameters]
 
-    def cuts(self, count: int) -> list[slice]:
-        """As many nearly equal parts.
+    def cuts(self, count: int, start: int = 0, stop: int | None = None) -> list[slice]:
+        """As many nearly equal parts; of all, or of a stretch that cuts no filter.
 
         Raises:
             BadInput: more than there are parameters.
         """
-        if not 1 <= count <= self.size:
+        size = (self.size if stop is None else stop) - start
+        if not 1 <= count <= size:
             raise BadInput(f"cluster.exchange.shards must be from 1 to the model's {self.size:,} parameters, found {count}")
-        ends = [self._whole(round(self.size * number / count)) for number in range(count + 1)]
+        ends = [self._whole(start + round(size * number / count)) for number in range(count + 1)]
         return [slice(start, stop) for start, stop in pairwise(ends) if stop > start]
 
     def _whole(self, at: int) -> int:

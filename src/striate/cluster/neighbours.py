@@ -165,6 +165,12 @@ class Neighbours:
         one.receiving.append(_bytes(tensor))
         return Passing(self, one, lambda: one.received > number)
 
+    def leave(self) -> None:
+        """Say that nothing more will come from here, though this process does not end."""
+        for other in self._others.values():
+            if not other.gone:
+                other.tell(*_ALARM)
+
     def until(self, one: Neighbour, done: Callable[[], bool]) -> None:
         """Go on with everything until something is done with one of them."""
         begun = time.monotonic()
@@ -189,9 +195,7 @@ class Neighbours:
                 self._poll.unregister(pipe)
 
     def _lost(self, one: Neighbour, waited: float) -> Lost:
-        for other in self._others.values():
-            if not other.gone:
-                other.tell(*_ALARM)
+        self.leave()
         why = f"process {one.rank} has ended" if one.gone else "another was lost" if self._alarmed else "nothing came"
         return Lost(f"another process cannot be reached any more, after {waited:.0f} s: {why}")
 

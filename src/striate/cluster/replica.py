@@ -240,7 +240,7 @@ class Replica(Generic[B]):
         self._base = pulled.versions
         if pulled.values is not None:
             self.traffic.pulls += 1
-            self._content.take_in(pulled.values, pulled.versions[0].updates)
+            self._content.take_in(pulled.values, pulled.versions[0].updates if pulled.versions else 0)
 
     def _send(self) -> Work[None]:
         """Push what has added up, unless the last push is still on its way and there is time."""

@@ -129,7 +129,8 @@ class Doors:
         self._doors, self._cuts, self._replica = doors, cuts, replica
         self._packer = packer or Packer()
         self._sequence, self.pulled_bytes, self.pushed_bytes = 0, 0, 0
-        self._values = torch.empty(cuts[-1].stop)
+        # One of several processes may have no shard.
+        self._values = torch.empty(cuts[-1].stop if cuts else 0)
 
     def pull(self, known: tuple[Version, ...] | None) -> Waiting[Pulled]:
         """From all."""
@@ -158,7 +159,7 @@ class Doors:
         return made
 
     def _joined(self, found: Sequence[Values]) -> Pulled:
-        newer = False
+        newer = not found
         for cut, one in zip(self._cuts, found):
             if one.values is not None:
                 newer = True

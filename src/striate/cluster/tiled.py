@@ -164,8 +164,19 @@ class TiledLearner:
 
     def step(self, batch: Tensor) -> dict[str, Tensor]:
         """One update from preprocessed pictures (batch, pixels), all of them on every process; metrics are of the whole."""
+        elsewhere = self.net.wire.profile.rest("products")
+        level, rates = self.level, self.schedule(self.step_number)
+        gradients, sums = self.gradients(batch)
+        for one, pieces in gradients:
+            self._update(one, pieces, rates)
+        self.step_number += 1
+        metrics = self.metrics(sums(), level)
+        elsewhere()
+        return metrics
+
+    def gradients(self, batch: Tensor) -> tuple[list[tuple[Held, list[Tensor]]], Callable[[], Tensor]]:
+        """Own gradients of what learns now, by piece; and what waits for the objective and its terms, of all processes."""
         level, net, settings = self.level, self.net, self.settings
-        elsewhere = net.wire.profile.rest("products")
         x, picture = net.seen(batch, self.dtype)
         learned: list[tuple[Held, list[Tensor]]] = []
         total, parts = torch.zeros((), device=x.device), []
@@ -187,15 +198,10 @@ class TiledLearner:
         sums = net.wire.totals(torch.stack([total.detach(), *parts]).double())
         # All of it, not only what own filters need: others wait for errors of what is owned here.
         total.backward()
-        rates = self.schedule(self.step_number)
-        for one, operands in learned:
-            self._update(one, [part.grad for part in operands if part.grad is not None], rates)
-        self.step_number += 1
-        metrics = self._metrics(sums(), level)
-        elsewhere()
-        return metrics
+        return [(one, [part.grad for part in operands if part.grad is not None]) for one, operands in learned], sums
 
-    def _metrics(self, sums: Tensor, level: int | None) -> dict[str, Tensor]:
+    def metrics(self, sums: Tensor, level: int | None) -> dict[str, Tensor]:
+        """From sums over all processes, of a step in which a stage learned, or all."""
         metrics = {"loss": sums[0]}
         for at, (wrong, active, energy) in enumerate(sums[1:].view(-1, 3).unbind()):
             number = at if level is None else level
@@ -208,19 +214,23 @@ class TiledLearner:
     def _update(self, one: Held, gradients: list[Tensor], rates: Rates) -> None:
         with self.net.wire.profile.part("updates"):
             if one.shared:
-                slope = torch.zeros_like(one.tensor)
-                if gradients:
-                    rows, columns = one.banks()
-                    own = one.tensor.new_empty(len(rows), len(columns), *one.tensor.shape[2:])
-                    one.stage.gradient(gradients[0], own)
-                    slope[rows[:, None], columns] = own
-                self.net.wire.sum_everywhere(slope)
                 filters_of = (lambda row: row.view(-1, one.at.tiles.sides.fan_in)) if one.encodes else None
-                update_filters(one.tensor, one.memory, slope, self.settings, rates, filters_of)
+                update_filters(one.tensor, one.memory, self.summed(one, gradients), self.settings, rates, filters_of)
                 return
             for piece, gradient in zip(one.at.pieces, gradients):
                 tensors = piece.of(one.tensor), piece.of(one.memory), gradient.to(one.tensor.dtype)
                 update_filters(*tensors, self.settings, rates, one.stage.rows if one.encodes else None)
+
+    @torch.no_grad()
+    def summed(self, one: Held, gradients: list[Tensor]) -> Tensor:
+        """The gradient of filters that places share, over all processes, who ask at the same time."""
+        whole = torch.zeros_like(one.tensor)
+        if gradients:
+            rows, columns = one.banks()
+            own = one.tensor.new_empty(len(rows), len(columns), *one.tensor.shape[2:])
+            one.stage.gradient(gradients[0], own)
+            whole[rows[:, None], columns] = own
+        return self.net.wire.sum_everywhere(whole)
 
     def diagnose(self) -> dict[str, float]:
         """Root mean square of each stage's encoding weights; all processes must ask at the same time."""

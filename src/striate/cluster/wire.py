@@ -59,6 +59,9 @@ class Near(Protocol):
     def receive(self, tensor: Tensor, source: int) -> Work:
         """Begin to receive."""
 
+    def leave(self) -> None:
+        """Say that nothing more will come."""
+
 
 class Arrival:
     """Messages on their way, and what must stay in memory until they are there."""
@@ -103,6 +106,13 @@ class Wire:
         self.collective_up_to = collective_up_to
         self.received = 0
         """Bytes that came from other processes, small talk (metrics, agreements) apart."""
+
+    def leave(self) -> None:
+        """Nothing more will come from here: whoever waits for this process is not to wait any longer."""
+        if self._near is not None:
+            self._near.leave()
+        if self.count > 1 and dist.is_initialized():
+            dist.destroy_process_group()
 
     def gather(self, own: Tensor, lengths: Sequence[int]) -> Arrival:
         """Everybody's flat tensor to everybody.

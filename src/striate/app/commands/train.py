@@ -37,7 +37,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def add_shared_arguments(parser: argparse.ArgumentParser) -> None:
     """Those of every verb that trains: how many processes, and where their time goes."""
-    parser.add_argument("--processes", type=count, default=1, metavar="K", help="processes of this machine that share the work")
+    parser.add_argument(
+        "--processes", type=count, default=1, metavar="K", help="processes that share the work; with --replicas, of each"
+    )
     parser.add_argument(
         "--replicas",
         type=replicas,
@@ -57,13 +59,11 @@ def replicas_asked(args: argparse.Namespace) -> Asked | None:
         if args.address is not None:
             raise BadInput("--address is of a Ray cluster for replicas: give --replicas K, too")
         return None
-    if args.processes > 1:
-        raise BadInput("--replicas and --processes are two ways to share the work: give one of them")
     if args.profile:
         raise BadInput("--profile is for --processes: metrics.jsonl and run.json tell where the time of replicas goes")
     from striate.app.replicas import Asked
 
-    return Asked(args.replicas.most, args.address, args.replicas.least)
+    return Asked(args.replicas.most, args.address, args.replicas.least, args.processes)
 
 
 def replicas(text: str) -> Wanted:

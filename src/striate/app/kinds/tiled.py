@@ -49,7 +49,7 @@ def build_tiled(
     assert isinstance(group, SparseGroup)
     near = meet(share.rank, share.count, recipe.cluster.timeout_s)
     wire = Wire(share.rank, share.count, Profile(prepared.device, exact=prepared.profile), near=near)
-    grid = _grid(recipe.cluster.grid, share.count, spec)
+    grid = chosen_grid(recipe.cluster.grid, share.count, spec)
     net = TiledNet(spec, grid, wire, group.tied_decoder, group.pool_floor)
     if resumed is not None:
         net.load(resumed.state)
@@ -107,7 +107,12 @@ def _begin(net: TiledNet, prepared: Prepared, pictures: int) -> None:
         net.start_from(rows, draws)
 
 
-def _grid(wanted: tuple[int, int] | None, count: int, spec: NetSpec) -> Grid:
+def chosen_grid(wanted: tuple[int, int] | None, count: int, spec: NetSpec) -> Grid:
+    """The recipe's grid of processes, or the one whose cuts are shortest.
+
+    Raises:
+        BadInput: the recipe's has another number of processes.
+    """
     grid = Grid(*wanted) if wanted else grid_of(count, *spec.input[1:])
     if grid.count != count:
         raise BadInput(f"cluster.grid is {grid.rows} x {grid.columns}, but {count} processes were started")

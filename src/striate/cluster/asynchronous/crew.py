@@ -40,12 +40,13 @@ class Crew:
         folder: for the shards' snapshots.
         snapshot_every_s: seconds between them: as much is lost with a shard.
         patience_s: how long a replica may be silent before it is replaced.
-        gpus: share of one that a replica takes.
+        gpus: share of one that a process of a replica takes.
         least: replicas that are waited for before the first step; None: all.
         rates: for the shards' rule with so many replicas; None: the job's, however many there are.
         threads: of each of so many replicas, where all are on this machine and share it; None: each has cores of its own, as
             the job says, on whatever machine has room.
         near: whether shards stay on the driver's machine, whose disk has their snapshots.
+        processes: of each replica.
     """
 
     replicas: int
@@ -62,6 +63,7 @@ class Crew:
     rates: Callable[[int], Rates | None] | None = None
     threads: Callable[[int], int] | None = None
     near: bool = False
+    processes: int = 1
 
     @property
     def wanted(self) -> Wanted:

@@ -16,7 +16,12 @@ from striate.cluster.parallel import answers
 from striate.errors import BadInput, StriateError
 
 # Read by Ray when it is imported, and handed on to its processes.
-_ALWAYS = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
+_ALWAYS = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    # What a lost replica's other leases failed with, nobody asks.
+    "RAY_IGNORE_UNHANDLED_ERRORS": "1",
+}
 # Ray takes its address for the loopback's, and so binds to nothing else, where it believes that there can be no other machine.
 _LOCAL = {"RAY_AUTH_MODE": "token", "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
 _ANSWER_S = 5.0

@@ -31,7 +31,7 @@ from striate.cluster.asynchronous.starting import Starter
 from striate.cluster.flat import Flat
 from striate.cluster.rules import RULES
 from striate.errors import BadInput, Diverged, StriateError
-from striate.train.exchanged import Shareable
+from striate.train.exchanged import Exchanged, Shareable
 
 # Looking at the parameters may take such a share of the time.
 _LOOKING = 0.05
@@ -53,6 +53,8 @@ class Fleet:
         batch_size: pictures in a minibatch.
         say: told of who comes and goes.
         pulse: called about every second, with the fleet: to change what is wanted, and to tell how it goes.
+        sections: of what the learner exchanges what each process of a replica holds; None: one process holds all.
+        border_bytes: what each of them receives from the others in a step.
     """
 
     finished = False
@@ -62,18 +64,22 @@ class Fleet:
         whole: Any,
         crew: Crew,
         ray: ModuleType,
-        bring: Callable[[Any, Any], Workbench],
+        bring: Callable[..., Workbench],
         brought: Callable[[Mapping[str, Tensor]], Any],
         rows: Any,
         total_steps: int,
         batch_size: int,
         say: Callable[[str], None],
         pulse: Callable[[Fleet], None] | None = None,
+        sections: Sequence[Sequence[Exchanged]] | None = None,
+        border_bytes: Sequence[int] = (),
     ) -> None:
         self.whole, self.crew, self._ray, self._brought, self._pulse = whole, crew, ray, brought, pulse
         self._total, self.batch_size, self._say = total_steps, batch_size, say
-        self.flat = Flat(_shareable(whole).exchanged())
-        self.shards = Holders(ray, crew, whole, self.flat)
+        sections = sections or [_shareable(whole).exchanged()]
+        self.flat = Flat([one for section in sections for one in section])
+        self._sizes, self._border_bytes = [sum(one.size for one in section) for section in sections], tuple(border_bytes)
+        self.shards = Holders(ray, crew, whole, self.flat, self._sizes)
         self._starter = Starter(ray, crew, bring, self._told, rows, self.shards)
         self.members: Members
         self._begun = False
@@ -108,7 +114,12 @@ class Fleet:
             raise StriateError(f"replica {first.place}: {cause(error)}") from None
         pace, memories = self.crew.job.pace, RULES[self.crew.rule].memories
         counts = (self.flat.size, memories, len(self.members), len(self.shards.cuts), pace.pull_every, pace.push_every)
-        return Plan(*counts, step_s, *self.shards.exchange_s())
+        pull_s, push_s, update_s = self.shards.exchange_s()
+        if len(self._sizes) == 1:
+            return Plan(*counts, step_s, pull_s, push_s, update_s)
+        # Processes exchange at the same time; the one that has most takes longest.
+        share = max(self._sizes) / self.flat.size
+        return Plan(*counts, step_s, share * pull_s, share * push_s, update_s, tuple(self._sizes), self._border_bytes)
 
     def _wait_for_enough(self) -> None:
         begun, said = time.monotonic(), False

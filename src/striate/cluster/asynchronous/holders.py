@@ -14,6 +14,7 @@ from striate.cluster.asynchronous.calling import RayDoor
 from striate.cluster.asynchronous.crew import Crew
 from striate.cluster.asynchronous.loads import Loads
 from striate.cluster.asynchronous.shard_actor import Beginning, ShardActor
+from striate.cluster.by_process import shards_by_process
 from striate.cluster.flat import Flat
 from striate.cluster.rules import RULES
 from striate.cluster.server import Doors
@@ -26,18 +27,32 @@ class Holders:
         ray: connected.
         crew: see there.
         whole: the driver's own copy of the learner.
-        flat: its parameters.
+        flat: its parameters, in the order of the processes that hold them.
+        sizes: what of it is whose, where a replica is several processes.
 
     Attributes:
         cuts: their parts of the parameters.
         actors: their processes; none before they have begun.
     """
 
-    def __init__(self, ray: ModuleType, crew: Crew, whole: Any, flat: Flat) -> None:
+    def __init__(self, ray: ModuleType, crew: Crew, whole: Any, flat: Flat, sizes: Sequence[int]) -> None:
         self._ray, self._crew, self._whole, self._flat = ray, crew, whole, flat
-        self.cuts = flat.cuts(crew.shards)
+        # As the learner has them, and checkpoints.
+        self._plain = Flat(whole.exchanged())
+        self._sizes, self._owned = sizes, shards_by_process(flat, sizes, crew.shards)
+        self.cuts = [cut for own in self._owned for cut in own]
         self.actors: list[Any] = []
         self.loads = Loads(len(self.cuts))
+
+    def by_process(self) -> tuple[list[list[Any]], list[list[slice]]]:
+        """Every process's own shards, and their parts of what it exchanges."""
+        left, start = iter(self.actors), 0
+        actors, cuts = [], []
+        for own, size in zip(self._owned, self._sizes):
+            actors.append([next(left) for _ in own])
+            cuts.append([slice(cut.start - start, cut.stop - start) for cut in own])
+            start += size
+        return actors, cuts
 
     def begin(self, state: Mapping[str, Tensor]) -> None:
         """With the learner's parameters of now, and what a saved state says that the rule remembers."""
@@ -70,7 +85,7 @@ class Holders:
             return [self._flat.gather(self._flat.new(), self._own_memories())]
         kept = [f"exchange.{self._crew.rule}.{number}" for number in range(rule.memories)]
         if kept and all(name in state and len(state[name]) == self._flat.size for name in kept):
-            return [state[name] for name in kept]
+            return [self._plain.reordered(state[name], self._flat) for name in kept]
         return None
 
     @property
@@ -95,7 +110,8 @@ class Holders:
         if joined and self._shares_memory:
             self._flat.scatter(joined[0], self._own_memories())
             return {}
-        return {f"exchange.{self._crew.rule}.{number}": memory for number, memory in enumerate(joined)}
+        kept = [self._flat.reordered(memory, self._plain) for memory in joined]
+        return {f"exchange.{self._crew.rule}.{number}": memory for number, memory in enumerate(kept)}
 
     def expect(self, names: Sequence[str]) -> None:
         """Rounds wait for these."""

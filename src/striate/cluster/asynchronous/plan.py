@@ -31,6 +31,8 @@ class Plan:
         pull_s: seconds of a pull.
         push_s: seconds of a push, until it is sent.
         update_s: seconds that all shards together need for one update.
+        held: parameters of each process of a replica, where there are several.
+        border_bytes: a step brings to each of them from the others.
     """
 
     parameters: int
@@ -43,6 +45,13 @@ class Plan:
     pull_s: float
     push_s: float
     update_s: float
+    held: tuple[int, ...] = ()
+    border_bytes: tuple[int, ...] = ()
+
+    @property
+    def largest(self) -> int:
+        """Parameters of the process that has most."""
+        return max(self.held, default=self.parameters)
 
     @property
     def server_bytes(self) -> int:
@@ -51,13 +60,13 @@ class Plan:
 
     @property
     def replica_bytes(self) -> int:
-        """A replica's, beside the model: what it has to send, what it pulled, and what it had before."""
-        return 4 * self.parameters * 4
+        """A process's, beside its part of the model: what it has to send, what it pulled, and what it had before."""
+        return 4 * self.largest * 4
 
     @property
     def bytes_a_step(self) -> float:
-        """To and from one replica, a step."""
-        return 4 * self.parameters * (1 / self.pull_every + 1 / self.push_every)
+        """To and from the shards of one process, a step."""
+        return 4 * self.largest * (1 / self.pull_every + 1 / self.push_every)
 
     @property
     def exchange_share(self) -> float:
@@ -93,7 +102,9 @@ class Plan:
             f"an update {1e3 * self.update_s:.3g} ms"
         )
         said = [
-            f"{self.replicas} replicas and {self.shards} shard{'s' if self.shards > 1 else ''} of {self.parameters:,} "
+            self._gangs()
+            if self.held
+            else f"{self.replicas} replicas and {self.shards} shard{'s' if self.shards > 1 else ''} of {self.parameters:,} "
             f"parameters: {self.server_bytes / 1e6:,.0f} MB of shards, {self.replica_bytes / 1e6:,.0f} MB a replica beside the "
             f"model, {self.bytes_a_step / 1e6:.3g} MB a step",
             f"{times}: exchanging takes {100 * self.exchange_share:.0f}% of a replica's time, updates "
@@ -105,3 +116,12 @@ class Plan:
                 f"{100 * _AIMED_AT:.0f}% to exchanging, or cluster.exchange.mode=diloco"
             )
         return said
+
+    def _gangs(self) -> str:
+        several = "s" if self.replicas > 1 else ""
+        return (
+            f"{self.replicas} replica{several} of {len(self.held)} processes and {self.shards} shards of {self.parameters:,} "
+            f"parameters: {self.server_bytes / 1e6:,.0f} MB of shards; a process holds up to {self.largest:,} and "
+            f"{self.replica_bytes / 1e6:,.0f} MB beside them; a step moves {self.bytes_a_step / 1e6:.3g} MB between it and "
+            f"its shards, and {max(self.border_bytes) / 1e6:.3g} MB to it from its neighbours"
+        )

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 from striate.cluster.asynchronous.actors import ReplicaActor
 from striate.cluster.asynchronous.causes import cause
 from striate.cluster.asynchronous.crew import Crew
+from striate.cluster.asynchronous.gang import Gang, GangProcess, Told
 from striate.cluster.asynchronous.holders import Holders
 from striate.errors import BadInput, StriateError
 
@@ -66,26 +67,32 @@ class Starter:
     ) -> None:
         self._ray, self._crew, self._bring, self._ticket, self._rows, self._shards = ray, crew, bring, ticket, rows, shards
         self._groups: dict[str, Any] = {}
+        self._others: dict[str, list[Any]] = {}
 
     def begin(self, name: str) -> Any:
-        """The process, which may have to wait for room."""
+        """The process that is the replica to the driver; it may have to wait for room."""
         crew = self._crew
-        options: dict[str, Any] = {"num_gpus": crew.gpus, "max_restarts": 0, "num_cpus": 0}
         if crew.threads is None:
-            options |= self._seat(name)
-        told = (self._bring, self._ticket(), self._rows, self._shards.actors, self._shards.cuts, crew.job)
-        return self._ray.remote(ReplicaActor).options(**options).remote(name, *told)
+            seat = {"CPU": crew.job.threads, **({"GPU": crew.gpus} if crew.gpus else {})}
+            # Half a gang would hold its processors and wait for ever; and neighbours talk at every step.
+            self._groups[name] = self._ray.util.placement_group([seat] * crew.processes, strategy="PACK")
+        if crew.processes == 1:
+            told = (self._bring, self._ticket(), self._rows, self._shards.actors, self._shards.cuts, crew.job)
+            return self._process(ReplicaActor, name, 0).remote(name, *told)
+        gang = (Told(name, self._bring, *self._shards.by_process(), crew.job), self._ticket(), self._rows)
+        # They begin at the same time; the first finds the others.
+        others = [self._process(GangProcess, name, rank).remote(rank, *gang) for rank in range(1, crew.processes)]
+        self._others[name] = others
+        return self._process(Gang, name, 0).remote(*gang, others)
 
-    def _seat(self, name: str) -> dict[str, Any]:
+    def _process(self, kind: type, name: str, rank: int) -> Any:
         from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
-        crew = self._crew
-        seat = {"CPU": crew.job.threads, **({"GPU": crew.gpus} if crew.gpus else {})}
-        self._groups[name] = self._ray.util.placement_group([seat])
-        return {
-            "num_cpus": crew.job.threads,
-            "scheduling_strategy": PlacementGroupSchedulingStrategy(self._groups[name], 0),
-        }
+        options: dict[str, Any] = {"num_gpus": self._crew.gpus, "max_restarts": 0, "num_cpus": 0}
+        if name in self._groups:
+            options["num_cpus"] = self._crew.job.threads
+            options["scheduling_strategy"] = PlacementGroupSchedulingStrategy(self._groups[name], rank)
+        return self._ray.remote(kind).options(**options)
 
     def placed(self, name: str) -> str | None:
         """The machine's name in Ray, or None while there is no room."""
@@ -130,7 +137,8 @@ class Starter:
             raise Lost(cause(error)) from None
 
     def end(self, name: str, actor: Any) -> None:
-        """End a replica, and give back its room."""
-        self._ray.kill(actor)
+        """End a replica with all its processes, and give back its room."""
+        for process in [actor, *self._others.pop(name, [])]:
+            self._ray.kill(process)
         if name in self._groups:
             self._ray.util.remove_placement_group(self._groups.pop(name))

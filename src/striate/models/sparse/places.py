@@ -91,14 +91,24 @@ class Places:
         """Laid-out filters, all zero."""
         return torch.zeros(self.operand_shape, dtype=dtype, device=device)
 
-    def lay_out(self, filters: Tensor, operand: Tensor) -> None:
-        """Put filters (rows, columns of `banks`, maps, size, size, channels) where products want them; zeros stay."""
+    def lay_out(self, filters: Tensor, operand: Tensor, corner: tuple[int, int] = (0, 0)) -> None:
+        """Put filters (rows, columns of `banks`, maps, size, size, channels) where products want them; zeros stay.
+
+        Args:
+            filters: of all places; where they are untied, of a rectangle of them.
+            operand: of all places; the others' filters stay.
+            corner: row and column of the rectangle's first place.
+        """
         for row in range(self.block[0]):
             for column in range(self.block[1]):
                 view, rows, columns = self._of(operand, row, column)
-                view.copy_(self._expanded(filters, rows, columns))
+                if self.period:
+                    view.copy_(self._expanded(filters, rows, columns))
+                    continue
+                (down, own_rows), (along, own_columns) = _inside(rows, columns, corner, filters)
+                view[down, along] = filters[own_rows, own_columns]
 
-    def gather(self, operand: Tensor, filters: Tensor) -> None:
+    def gather(self, operand: Tensor, filters: Tensor, corner: tuple[int, int] = (0, 0)) -> None:
         """The way back of `lay_out`, added up where places share filters: gradients of `operand` to those of `filters`."""
         if self.period:
             filters.zero_()
@@ -106,15 +116,14 @@ class Places:
             for column in range(self.block[1]):
                 view, rows, columns = self._of(operand, row, column)
                 if not self.period:
-                    filters[rows[0] :: self.block[0], columns[0] :: self.block[1]] = view
+                    (down, own_rows), (along, own_columns) = _inside(rows, columns, corner, filters)
+                    filters[own_rows, own_columns] = view[down, along]
                     continue
                 banks = _numbers(rows, self.banks[0])[:, None] * self.banks[1] + _numbers(columns, self.banks[1])
                 flat = filters.view(-1, *filters.shape[2:])
                 flat.index_add_(0, banks.flatten().to(filters.device), view.flatten(0, 1).to(filters.dtype))
 
     def _expanded(self, filters: Tensor, rows: range, columns: range) -> Tensor:
-        if not self.period:
-            return filters[rows[0] :: self.block[0], columns[0] :: self.block[1]]
         device = filters.device
         return filters[_numbers(rows, self.banks[0]).to(device)][:, _numbers(columns, self.banks[1]).to(device)]
 
@@ -142,6 +151,21 @@ class Places:
 
 def _numbers(places: range, period: int) -> Tensor:
     return torch.tensor(places) % period
+
+
+def _inside(
+    rows: range, columns: range, corner: tuple[int, int], filters: Tensor
+) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
+    """Of one place of every block those in a rectangle: down and along, where in the blocks and where in the rectangle."""
+    return _met(rows, corner[0], filters.shape[0]), _met(columns, corner[1], filters.shape[1])
+
+
+def _met(places: range, first: int, count: int) -> tuple[slice, slice]:
+    """Of places that are a block apart those from a first one on: where among them, and where among the wanted."""
+    skipped = max(0, -(-(first - places.start) // places.step))
+    stop = max(skipped, min(len(places), -(-(first + count - places.start) // places.step)))
+    start = places.start + skipped * places.step - first
+    return slice(skipped, stop), slice(start, max(start, count), places.step)
 
 
 def with_block(places: Places, block: tuple[int, int]) -> Places:

@@ -26,7 +26,7 @@ test: $(VENV)/.installed
 test-science: $(VENV)/.installed
 	$(BIN)/python -m pytest -m science
 
-# The commands that pages show are run, then the site is built, into build/docs.
+# The commands and the Python that pages show are run, then the site is built, into build/docs.
 docs: $(VENV)/.installed
 	$(BIN)/python docs/tools/run.py
 	$(BIN)/python -m sphinx --fresh-env --fail-on-warning --keep-going --quiet --builder html docs build/docs

@@ -32,6 +32,7 @@ NAMES = {
     "local-layer": "a locally connected layer's step beside ways to write it in plain torch",
     "autoencoder": "a whole step of a sparse autoencoder beside its bare products; on a GPU, a billion connections",
     "tiles": "two processes that share a sparse autoencoder's places beside one",
+    "cluster-data": "import, statistics, encoding and near-duplicates by Ray's workers: speed, same bytes",
     "lrn": "response normalisation in AlexNet's step beside torch's own and none",
     "convnet": "AlexNet's training step beside the same net of torch's own layers",
     "feed": "256-pixel JPEG photographs to augmented crops, one core, beside the decoders alone",

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from striate.cluster.ahead import rule_ahead
 from striate.cluster.asynchronous.plan import Plan
 
 # A step of 20 ms; a pull, a push and an update take 1 ms each.
@@ -31,3 +32,11 @@ def test_exchanging_as_advised_takes_a_twentieth_of_steps_or_is_seldom_enough(st
 
 def test_advice_does_not_hang_on_the_interval_it_was_measured_at() -> None:
     assert replace(PLAN, pull_every=7, push_every=5).advised_interval == PLAN.advised_interval == 3
+
+
+@pytest.mark.parametrize(
+    ("rule", "ahead"), [("adagrad", "adagrad"), ("sgd", "sgd"), ("momentum", "momentum"), ("delta", ""), ("nesterov", "")]
+)
+def test_replicas_go_on_by_rules_for_gradients_where_nobody_waits(rule: str, ahead: str) -> None:
+    """Changes are steps of their own already, and in rounds all wait for what comes."""
+    assert rule_ahead(rule, rounds=False) == ahead and rule_ahead(rule, rounds=True) == ""

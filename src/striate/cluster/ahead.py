@@ -56,4 +56,4 @@ class Ahead:
 
 def rule_ahead(rule: str, rounds: bool) -> str:
     """By which rule a replica goes on between pulls, given the shards'; empty where it does not, or has nothing to wait for."""
-    return rule if RULES[rule].ahead and not rounds else ""
+    return rule if RULES[rule].takes_gradients and not rounds else ""

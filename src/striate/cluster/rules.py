@@ -95,20 +95,18 @@ class Rule:
         memories: how many vectors it remembers.
         takes_gradients: whether it is given gradients, or changes.
         fades: whether steps grow shorter with the gradients seen.
-        ahead: whether replicas take steps by it between pulls. (Velocities of their own on top of the shards' gained nothing.)
     """
 
     apply: Callable[[Tensor, Sequence[Tensor], Tensor, Rates], None]
     memories: int
     takes_gradients: bool
     fades: bool = False
-    ahead: bool = False
 
 
 RULES = {
-    "sgd": Rule(sgd, 0, takes_gradients=True, ahead=True),
+    "sgd": Rule(sgd, 0, takes_gradients=True),
     "momentum": Rule(momentum, 1, takes_gradients=True),
-    "adagrad": Rule(adagrad, 1, takes_gradients=True, fades=True, ahead=True),
+    "adagrad": Rule(adagrad, 1, takes_gradients=True, fades=True),
     "delta": Rule(delta, 0, takes_gradients=False),
     "nesterov": Rule(nesterov, 1, takes_gradients=False),
 }

@@ -53,6 +53,17 @@ def test_a_shard_begun_again_goes_on_as_if_it_had_never_died(rule: str, tmp_path
     assert alone.steps == 16
 
 
+@pytest.mark.parametrize("rule", RULES)
+def test_a_snapshot_is_of_one_moment_though_it_is_written_while_pushes_are_applied(rule: str) -> None:
+    shard = Shard(np.zeros(40, np.float32), rule)
+    for sequence in (1, 2):
+        tensors, counted = shard.state()
+        before = {name: tensor.clone() for name, tensor in tensors.items()}, dict(counted)
+        shard.push(Push("a", sequence, _FRESH, Rates(0.1, 0.7), np.ones(40, np.float32)))
+        assert all(torch.equal(tensors[name], tensor) for name, tensor in before[0].items()) and counted == before[1]
+        assert not torch.equal(tensors["values"], shard.values) and counted["last"] != shard.counted()["last"]
+
+
 def _forget(rule: str) -> float:
     return 0.01 if rule == "adagrad" else 0.0
 

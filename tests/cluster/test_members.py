@@ -212,6 +212,18 @@ def test_a_round_does_not_wait_for_who_left_and_who_is_new_begins_with_all() -> 
     assert not workshop.orders[-1][1].fresh
 
 
+def test_a_round_waits_for_nobody_who_is_lost() -> None:
+    """The shards are told at once: the others' pushes are in a round that would never be done."""
+    workshop = Workshop()
+    members, told = begun(workshop, crew(3, least=3, rounds=True), 10_000)
+    members.work()
+    assert told == [["0.1", "1.1", "2.1"]]
+    workshop.processes["2.1"].dead = True
+    while not members.lost:
+        members.work()
+    assert told[1:] == [["0.1", "1.1"]]
+
+
 def test_rates_and_threads_follow_the_crew() -> None:
     workshop = Workshop()
     settings = crew(2, least=2, rates=lambda count: Rates(1 / count, 0.0), threads=lambda count: 8 // count)

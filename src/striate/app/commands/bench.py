@@ -25,6 +25,7 @@ NAMES = {
     "cd-peers": "CD-1 images/s beside scikit-learn, rbms, learnergy and plain torch",
     "parallel-cd": "contrastive divergence shared by processes: speed, bytes, drift, beside a model of its costs",
     "async-sgd": "replicas that exchange asynchronously: speed, traffic, updates, recovery",
+    "simulator": "what the simulator and the models of costs predict beside what is measured here",
     "chaos": "a hundred kills of replicas and shards in a run: what it learns beside undisturbed ones, what is lost, recovery",
     "patch-rbms": "26 patch RBMs side by side beside one after another",
     "backprop-step": "a step of fine-tuning beside its bare products and torch's own autograd",

@@ -96,9 +96,9 @@ def sparse(pictures: np.ndarray) -> tuple[Parts, Preprocessor]:
     return Parts(sparse=TrainedSparseNet(spec, net.state())), ready
 
 
-# Model -> how it is made, how many pictures (slow ones take fewer), whether they are larger.
+# Model -> how it is made, how many pictures (slow ones take fewer, but some blocks), whether they are larger.
 MODELS: dict[str, tuple[Callable[[np.ndarray], tuple[Parts, Preprocessor]], int, bool]] = {
-    "patches, 1,000 units": (patch_rbm, 1000, False),
+    "patches, 1,000 units": (patch_rbm, 4000, False),
     "whole RBM, 4,000 units": (whole_rbm, 8000, False),
     "net, 3072-4000-10": (logistic_net, 8000, False),
     "convnet, 80sec": (convnet, 8000, False),

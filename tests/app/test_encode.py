@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from safetensors.numpy import load_file
@@ -77,7 +78,7 @@ def test_other_programs_read_the_same_numbers_from_every_format(run: Path, store
     """Reference: pyarrow, numpy and safetensors by themselves."""
     files = {suffix: encode_store(run, store, tmp_path / f"f{suffix}", QUIET).path for suffix in SUFFIXES}
     table = pq.read_table(files[".parquet"])
-    assert str(table.schema.field("embedding").type) == "fixed_size_list<element: float>[48]"
+    assert str(table.schema.field("embedding").type) == "fixed_size_list<element: float not null>[48]"
     assert json.loads(table.schema.metadata[b"striate"])["layer"] == "hidden1"
     rows = np.array(table["embedding"].to_pylist(), dtype=np.float32)
     np.testing.assert_array_equal(np.load(files[".npy"]), rows)
@@ -87,6 +88,21 @@ def test_other_programs_read_the_same_numbers_from_every_format(run: Path, store
     text = tensors["keys"].tobytes()
     keys = [text[start:end].decode() for start, end in zip([0, *ends], ends)]
     assert keys == table["key"].to_pylist() == (tmp_path / "f.keys.txt").read_text().splitlines() == store.keys
+
+
+def test_files_that_do_not_say_that_nothing_is_missing_are_read(run: Path, store: ImageStore, tmp_path: Path) -> None:
+    """As earlier versions wrote them; columns of other types are refused."""
+    features = encode_store(run, store, tmp_path / "f.parquet", QUIET)
+    table = pq.read_table(features.path)
+    loose = pa.list_(pa.field("element", pa.float32()), 48)
+    fields = [pa.field("key", pa.string()), pa.field("embedding", loose)]
+    pq.write_table(table.cast(pa.schema(fields, metadata=table.schema.metadata)), tmp_path / "old.parquet")
+    old = read_features(tmp_path / "old.parquet")
+    np.testing.assert_array_equal(old.rows(0, 300), features.rows(0, 300))
+    fields[1] = pa.field("embedding", pa.list_(pa.float64(), 48))
+    pq.write_table(table.cast(pa.schema(fields, metadata=table.schema.metadata)), tmp_path / "other.parquet")
+    with pytest.raises(BadInput, match="damaged"):
+        read_features(tmp_path / "other.parquet")
 
 
 @pytest.mark.parametrize("suffix", [".npy", ".safetensors"])

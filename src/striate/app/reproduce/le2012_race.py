@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from itertools import takewhile
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from striate.app.reproduce.stages import Stages
 from striate.show import Figure, Table
 from striate.show import figures as draw
 
+_ASTRAY = 5.0
 _ONE, _OFTEN, _WARM = "synchronous", "Downpour, Adagrad", "Downpour, Adagrad, warm start"
 
 
@@ -47,8 +49,8 @@ def finding(race: Race, target: float, results: Results) -> Finding:
         "instability away.",
         f"time to the loss of one replica after {race.minibatches} minibatches, of it: "
         + "; ".join(f"{way}: {_times(alone, seconds)} with {count}" for way, (seconds, count) in best.items())
-        + f". With {many} replicas Adagrad's pushes are {adagrad.mean_staleness:.0f} updates stale on average, and take "
-        f"{_times(_mean(adagrad.images), _mean(results[NEAR, _ONE, 1].images))} the pictures",
+        + f". With {many} replicas Adagrad's pushes are {adagrad.mean_staleness:.0f} updates stale on average, and "
+        + _pictures(_mean(adagrad.images), _mean(results[NEAR, _ONE, 1].images)),
         _mean(adagrad.seconds) < min(alone, _mean(fixed.seconds), _mean(results[NEAR, _OFTEN, many].seconds)),
         (
             Figure(
@@ -81,6 +83,10 @@ def _times(one: float, other: float) -> str:
     return f"{ratio:.2g} times as soon" if math.isfinite(other) and ratio else "not reached"
 
 
+def _pictures(many: float, one: float) -> str:
+    return f"take {many / one:.2g} times the pictures" if math.isfinite(many) else "the loss is not reached"
+
+
 def _speeds(race: Race, results: Results, alone: float) -> dict[str, tuple[list[float], list[float]]]:
     counts = [float(count) for count in race.replicas]
     lines = {"as many times": (counts, counts)}
@@ -96,8 +102,15 @@ def _losses(race: Race, results: Results) -> dict[str, tuple[list[float], list[f
     lines = {}
     for way in ENTRANTS:
         seen = [(seconds, loss) for seconds, loss in results[NEAR, way, race.watched].losses if seconds and math.isfinite(loss)]
+        seen = _until_astray(seen)
         lines[way] = ([seconds for seconds, _ in seen], [loss for _, loss in seen])
     return lines
+
+
+def _until_astray(looks: list[tuple[float, float]]) -> list[tuple[float, float]]:
+    """What goes astray is followed until that is plain: its last losses would flatten all others."""
+    most = _ASTRAY * looks[0][1] if looks else 0.0
+    return list(takewhile(lambda look: look[1] < most, looks))
 
 
 def _stale(race: Race, results: Results) -> dict[str, tuple[list[float], list[float]]]:

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+import torch.distributed as dist
 
-from jobs import run
+from jobs import free_port, rank_environment, run
+from striate.cluster import parallel
 from striate.cluster.parallel import Share, agreed, any_process, check_alike, from_first, tell_all
+from striate.cluster.wire import Broken, reached
 from striate.errors import BadInput, StriateError
+from training import clean_server
 
 
 def _caught(call: Callable[[], object]) -> tuple[str, str]:
@@ -64,3 +71,32 @@ def _talk(rank: int, count: int) -> tuple[list[str], list[float], int]:
 def test_everybody_hears_everybody() -> None:
     """Texts of any length, none among them; the first's numbers; the most urgent wish."""
     assert run(3, _talk) == [(["", "é", "éé"], [0.0, 5.0], 2)] * 3
+
+
+def _lose(rank: int, port: int, said: Path) -> None:
+    """The last is killed; the first waits for it, the second for the first, which will never send."""
+    os.environ.update(rank_environment(rank, 3, port))
+    parallel._ROLL_CALL_S = 2.0
+    try:
+        with parallel.processes(timeout_s=60):
+            dist.barrier()
+            if rank == 2:
+                os.kill(os.getpid(), signal.SIGKILL)
+            with reached():
+                dist.recv(torch.zeros(3), (rank - 1) % 3)
+    except Broken as error:
+        said.write_text(f"{error.speaker} {error}")
+
+
+def test_who_waits_for_a_survivor_comes_to_the_roll_call_too(tmp_path: Path) -> None:
+    """So that nobody but the lost one is missed there, and one alone tells the user."""
+    port, files = free_port(), [tmp_path / f"{rank}" for rank in range(3)]
+    job = [clean_server().Process(target=_lose, args=(rank, port, files[rank])) for rank in range(3)]
+    for process in job:
+        process.start()
+    for process in job:
+        process.join(30)
+    assert [process.exitcode for process in job] == [0, 0, -signal.SIGKILL]
+    first, second = (file.read_text() for file in files[:2])
+    assert first.startswith("True process 2 of 3 was killed")
+    assert second.startswith("False process 2 of 3 was killed")

@@ -21,6 +21,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from striate.cluster.connections import connections, hang_up
 from striate.cluster.torchrun import started
 from striate.cluster.wire import Broken, Lost, reached
 from striate.errors import BadInput, StriateError
@@ -31,6 +32,8 @@ B = TypeVar("B", bound=Batch)
 DEFAULT_TIMEOUT_S = 300.0
 # Long enough for everybody's error to reach everybody; what is still silent then is gone or stuck.
 _ROLL_CALL_S = 10.0
+# The first stays so much longer than the others, who ask at its store.
+_FIRST_STAYS_S = 0.5
 
 
 @dataclass(frozen=True)
@@ -91,6 +94,7 @@ def processes(timeout_s: float = DEFAULT_TIMEOUT_S) -> Iterator[Share]:
     share = Share(int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"]))
     device = _own_gpu(share)
     store = _meet(share, timeout_s)
+    before, own = set(connections()), set[str]()
     try:
         with reached():
             dist.init_process_group(
@@ -102,8 +106,11 @@ def processes(timeout_s: float = DEFAULT_TIMEOUT_S) -> Iterator[Share]:
                 timeout=timedelta(seconds=timeout_s),
                 device_id=device,
             )
+        own = set(connections()) - before
         yield share
     except Lost as lost:
+        # Others may be waiting for this process, not for the one that is lost: they come to the roll call now.
+        hang_up(own, int(os.environ["MASTER_PORT"]))
         raise _named(lost, store, share, timeout_s) from None
     except BaseException as error:
         # The others will lose this process; they should know why.
@@ -195,7 +202,7 @@ def _named(lost: Lost, store: dist.Store, share: Share, timeout_s: float) -> Bro
     failed: dict[int, tuple[int, str]] = {}
     try:
         store.set(f"here/{share.rank}", "yes")
-        until = time.monotonic() + _ROLL_CALL_S
+        until = time.monotonic() + _ROLL_CALL_S + (_FIRST_STAYS_S if share.rank == 0 else 0.0)
         while missing and time.monotonic() < until:
             for rank in sorted(missing):
                 if store.check([f"failed/{rank}"]):

@@ -18,6 +18,7 @@ import argparse
 import json
 import os
 import re
+from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Any
 
@@ -128,7 +129,7 @@ def keys_text() -> str:
     return "\n\n".join(parts)
 
 
-class _Made(SphinxDirective):
+class _Made(SphinxDirective, ABC):
     """A part of a page made of Markdown."""
 
     optional_arguments = 1
@@ -142,9 +143,9 @@ class _Made(SphinxDirective):
             raise self.error(f"{self.name}: {error!r}") from error
         return self.parse_text_to_nodes(text)
 
+    @abstractmethod
     def make(self, argument: str) -> str:
         """Markdown for an argument."""
-        raise NotImplementedError
 
 
 class _Verb(_Made):

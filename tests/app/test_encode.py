@@ -15,6 +15,7 @@ from safetensors.numpy import load_file
 import encoding
 from small_models import KINDS, patches, pictures
 from striate import load
+from striate.app import draft_rows
 from striate.app.feature_draft import draft_folder
 from striate.app.feature_files import key_line, key_of
 from striate.app.features import default_layer, encode_store, encoder_of, kept_features, read_features
@@ -218,6 +219,58 @@ def test_rows_of_an_unfinished_row_group_are_not_encoded_again(run: Path, many: 
         assert (features.rows(0, waiting) == 7).all() == kept
         np.testing.assert_array_equal(features.rows(waiting, 9000), whole[waiting:])
         out.unlink()
+
+
+@pytest.mark.parametrize("group", [256, 4096])
+def test_parquet_stopped_after_every_save_comes_to_the_same_bytes(
+    run: Path, many: Path, tmp_path: Path, group: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Row groups smaller than a block of pictures and larger: a new writer goes on after those that others have written."""
+    monkeypatch.setattr(draft_rows, "_GROUP_ROWS", group)
+    whole, out, store = tmp_path / "whole.parquet", tmp_path / "f.parquet", ImageStore(many)
+    encode_store(run, store, whole, QUIET)
+    assert pq.ParquetFile(whole).num_row_groups == -(-9000 // group)
+    state, stops = tmp_path / ".f.parquet.draft/state.json", []
+
+    def saved() -> int:
+        return int(json.loads(state.read_text())["rows"]) if state.exists() else 0
+
+    def stop() -> None:
+        if saved() > before:
+            raise KeyboardInterrupt
+
+    while not out.exists():
+        before = saved()
+        try:
+            encode_store(run, store, out, Screen(quiet=True, check=stop), save_every_s=0)
+        except KeyboardInterrupt:
+            stops.append(before)
+    assert len(stops) > 1
+    assert out.read_bytes() == whole.read_bytes()
+
+
+@pytest.mark.parametrize(("suffix", "cut"), [(".npy", "rows"), (".parquet", "rows"), (".parquet", "rest-*")])
+def test_a_draft_that_is_shorter_than_it_says_is_begun_anew(
+    run: Path, many: Path, tmp_path: Path, suffix: str, cut: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As after a power cut on a disk that does not keep its word: half of a file of the draft is gone."""
+    monkeypatch.setattr(draft_rows, "_GROUP_ROWS", 4096)
+    out, store = tmp_path / f"f{suffix}", ImageStore(many)
+    draft = tmp_path / f".f{suffix}.draft"
+
+    def stop() -> None:
+        rows = json.loads((draft / "state.json").read_text())["rows"] if (draft / "state.json").exists() else 0
+        # Parquet: past its first row group.
+        if rows > 4096:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        encode_store(run, store, out, Screen(quiet=True, check=stop), save_every_s=0)
+    (file,) = draft.glob(cut)
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+    features = encode_store(run, store, out, QUIET)
+    whole = encode_store(run, store, tmp_path / "whole.npy", QUIET)
+    np.testing.assert_array_equal(features.rows(0, 9000), whole.rows(0, 9000))
 
 
 @pytest.mark.parametrize("change", ["layer", "store", "state"])

@@ -89,7 +89,7 @@ class RowsEncoder:
         dims: Mapping[str, int],
         activities: Callable[[Tensor, tuple[str, ...]], Mapping[str, Tensor]],
     ) -> None:
-        self._rows, self._activities = rows, activities
+        self._rows, self.activities = rows, activities
         self.image_shape = rows.shape
         self.layers: tuple[str, ...] = ("pixels", *dims)
         self.dims: Mapping[str, int] = {"pixels": rows.dim, **dims}
@@ -101,7 +101,7 @@ class RowsEncoder:
         parts: dict[str, list[Tensor]] = {name: [] for name in wanted}
         for start in range(0, len(images), _ROWS):
             rows = self._rows.apply(images[start : start + _ROWS])
-            found = {"pixels": rows, **self._activities(rows, wanted)}
+            found = {"pixels": rows, **self.activities(rows, wanted)}
             for name in wanted:
                 parts[name].append(found[name].cpu())
         return {name: torch.cat(part) for name, part in parts.items()}

@@ -72,7 +72,7 @@ class SparseLearner:
         dtype: torch.dtype = torch.float32,
     ) -> None:
         self.net, self.settings, self.schedule, self.dtype, self.step_number = net, settings, schedule, dtype, 0
-        self._held = [_Held(name, stage, tensor) for name, stage, tensor in _named(net)]
+        self._held = [Held(name, stage, tensor) for name, stage, tensor in _named(net)]
 
     @property
     def finished(self) -> bool:
@@ -94,11 +94,11 @@ class SparseLearner:
         metrics, gradients = self._gradients(batch)
         rates = self.schedule(self.step_number)
         for one, gradient in gradients:
-            self._update(one, self._of_held(one, gradient), rates)
+            self._update(one, one.gradient(gradient), rates)
         self.step_number += 1
         return metrics
 
-    def _gradients(self, batch: Tensor) -> tuple[dict[str, Tensor], list[tuple[_Held, Tensor]]]:
+    def _gradients(self, batch: Tensor) -> tuple[dict[str, Tensor], list[tuple[Held, Tensor]]]:
         """Metrics, and of each tensor that learns now the gradient as it was multiplied."""
         level, metrics = self.level, {}
         held, operands, total = [], [], torch.zeros((), device=self.net.device)
@@ -121,14 +121,6 @@ class SparseLearner:
         gradients = torch.autograd.grad(total, operands)
         return {"loss": total.detach(), **metrics}, list(zip(held, gradients))
 
-    def _of_held(self, one: _Held, of_operand: Tensor) -> Tensor:
-        """The gradient of a tensor as it is kept."""
-        gradient = of_operand.to(one.tensor.dtype)
-        if one.stage.places.period:
-            gradient = torch.empty_like(one.tensor)
-            one.stage.gradient(of_operand, gradient)
-        return gradient
-
     @property
     def own_rule(self) -> str:
         """Of `striate.cluster.rules`; plain momentum with the rate outside has no like there."""
@@ -138,23 +130,20 @@ class SparseLearner:
         """What a step would learn from; tensors that do not learn now have a gradient of zero."""
         metrics, gradients = self._gradients(batch)
         rates = self.schedule(self.step_number)
-        found = {one.name: self._of_held(one, gradient) for one, gradient in gradients}
+        found = {one.name: one.gradient(gradient) for one, gradient in gradients}
         self.step_number += 1
         zero = torch.zeros(())
         return Slope(metrics, [found.get(one.name, zero.expand(one.tensor.shape)) for one in self._held], rates)
 
     def exchanged(self) -> list[Exchanged]:
         """Filters, as they travel without the zeros of blocks of places."""
-        return [
-            Exchanged(one.name, one.tensor, one.row_length if self.settings.unit and one.encodes else 0, one.memory, one.layout)
-            for one in self._held
-        ]
+        return [one.exchanged(self.settings.unit) for one in self._held]
 
     def refresh(self) -> None:
         """Nothing is kept beside the filters."""
 
     @torch.no_grad()
-    def _update(self, one: _Held, gradient: Tensor, rates: Rates) -> None:
+    def _update(self, one: Held, gradient: Tensor, rates: Rates) -> None:
         update_filters(one.tensor, one.memory, gradient, self.settings, rates, one.stage.rows if one.encodes else None)
 
     def diagnose(self) -> dict[str, float]:
@@ -168,8 +157,7 @@ class SparseLearner:
         """Filters and what the rule remembers of each, and the step."""
         state = {"step": torch.tensor(self.step_number)}
         for one in self._held:
-            state[one.name] = one.stage.filters(one.tensor)
-            state[f"{one.name}.memory"] = one.stage.filters(one.memory)
+            state |= one.state()
         return state
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
@@ -179,15 +167,7 @@ class SparseLearner:
             BadInput: it is of another network.
         """
         for one in self._held:
-            for name, tensor in ((one.name, one.tensor), (f"{one.name}.memory", one.memory)):
-                known = one.stage.filters(tensor)
-                if name not in state or state[name].shape != known.shape:
-                    found = tuple(state[name].shape) if name in state else "nothing"
-                    raise BadInput(f"the checkpoint holds {found} for {name}, this network needs {tuple(known.shape)}")
-                if one.stage.places.period:
-                    tensor.copy_(state[name])
-                else:
-                    one.stage.places.lay_out(state[name].to(tensor.device), tensor)
+            one.load(state)
         self.step_number = int(state["step"])
 
 
@@ -214,22 +194,27 @@ def update_filters(
     """
     # Row by row of blocks, so that a row's weights, sums and gradients stay in cache for all that is done to them.
     for weight, remembered, slope in zip(tensor, memory, gradient):
-        if settings.rule == "adagrad":
-            if settings.forget:
-                remembered.mul_(1 - settings.forget)
-            remembered.addcmul_(slope, slope)
-            weight.addcdiv_(slope, remembered.sqrt().add_(_TINY), value=-rates.learning_rate)
-        else:
-            remembered.mul_(rates.momentum).add_(slope)
-            weight.add_(remembered, alpha=-rates.learning_rate)
+        update(weight, remembered, slope, settings, rates)
         if settings.unit and filters_of is not None:
             filters = filters_of(weight)
             filters.div_(filters.norm(dim=1, keepdim=True).clamp_min_(_TINY))
 
 
+def update(tensor: Tensor, memory: Tensor, gradient: Tensor, settings: SparseSettings, rates: Rates) -> None:
+    """Change a tensor, and what the rule remembers of it, in place; all of the same shape."""
+    if settings.rule == "adagrad":
+        if settings.forget:
+            memory.mul_(1 - settings.forget)
+        memory.addcmul_(gradient, gradient)
+        tensor.addcdiv_(gradient, memory.sqrt().add_(_TINY), value=-rates.learning_rate)
+    else:
+        memory.mul_(rates.momentum).add_(gradient)
+        tensor.add_(memory, alpha=-rates.learning_rate)
+
+
 @dataclass
-class _Held:
-    """A tensor that learns."""
+class Held:
+    """Filters that learn, and what the rule remembers of them."""
 
     name: str
     stage: Stage
@@ -251,7 +236,40 @@ class _Held:
 
     @property
     def encodes(self) -> bool:
+        """Whether filters, not those that rebuild."""
         return self.name.endswith("encoder")
+
+    def gradient(self, of_operand: Tensor) -> Tensor:
+        """Of the tensor as it is kept, from that of what was multiplied."""
+        gradient = of_operand.to(self.tensor.dtype)
+        if self.stage.places.period:
+            gradient = torch.empty_like(self.tensor)
+            self.stage.gradient(of_operand, gradient)
+        return gradient
+
+    def state(self) -> dict[str, Tensor]:
+        """Filters and memory, place by place, by name."""
+        return {self.name: self.stage.filters(self.tensor), f"{self.name}.memory": self.stage.filters(self.memory)}
+
+    def load(self, state: Mapping[str, Tensor]) -> None:
+        """Take over what `state` gave.
+
+        Raises:
+            BadInput: it is of another network.
+        """
+        for name, tensor in ((self.name, self.tensor), (f"{self.name}.memory", self.memory)):
+            known = self.stage.filters(tensor)
+            if name not in state or state[name].shape != known.shape:
+                found = tuple(state[name].shape) if name in state else "nothing"
+                raise BadInput(f"the checkpoint holds {found} for {name}, this network needs {tuple(known.shape)}")
+            if self.stage.places.period:
+                tensor.copy_(state[name])
+            else:
+                self.stage.places.lay_out(state[name].to(tensor.device), tensor)
+
+    def exchanged(self, unit: bool) -> Exchanged:
+        """How they travel, without the zeros of blocks of places; of norm one where that is kept."""
+        return Exchanged(self.name, self.tensor, self.row_length if unit and self.encodes else 0, self.memory, self.layout)
 
 
 def _named(net: SparseNet) -> list[tuple[str, Stage, Tensor]]:

@@ -40,6 +40,12 @@ def grey(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return _smooth(tmp_path_factory.mktemp("recipes") / "grey", 64, 200, channels=1)
 
 
+@pytest.fixture(scope="module")
+def colour(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """As those stages take them that recognition begins from."""
+    return _smooth(tmp_path_factory.mktemp("recipes") / "colour", 32, 200)
+
+
 def _smooth(path: Path, edge: int, count: int, channels: int = 3, **ways: int) -> Path:
     noise = generator(0, "recipes").normal(size=(count, channels, edge + 6, edge + 6))
     smooth = sum(noise[:, :, i : i + edge, j : j + edge] for i in range(7) for j in range(7))
@@ -49,6 +55,8 @@ def _smooth(path: Path, edge: int, count: int, channels: int = 3, **ways: int) -
     return path
 
 
+_WITH_LOSS = ("net", "convnet", "sparse", "recogniser")
+
 _LOWER = """
 name: lower
 preprocess: {{kind: {preprocess}, delete: 600, epsilon: {epsilon}}}
@@ -57,13 +65,22 @@ train: {{epochs: 1, batch_size: 100, learning_rate: 1e-4}}
 """
 
 
+_STAGES = """
+name: stages
+preprocess: {kind: standardise}
+model: {kind: sparse, stages: [{size: 6, stride: 2, maps: 4, pool: 2, norm: 3}]}
+train: {epochs: 1, batch_size: 100}
+"""
+
+
 @pytest.fixture(scope="module")
 def below(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Runs that recipes stand on or start from: an RBM, and patch models merged."""
+    """Runs that recipes stand on or start from: an RBM, patch models merged, and stages of filters."""
     root = tmp_path_factory.mktemp("below")
-    for kind, preprocess, epsilon in (("rbm", "delete", 0), ("patch-rbms", "whiten", 100)):
-        text = _LOWER.format(model=kind, preprocess=preprocess, epsilon=epsilon)
-        (root / f"{kind}.yaml").write_text(text if kind == "patch-rbms" else text.replace("patch: 8, ", ""))
+    patches = _LOWER.format(model="patch-rbms", preprocess="whiten", epsilon=100)
+    rbm = _LOWER.format(model="rbm", preprocess="delete", epsilon=0).replace("patch: 8, ", "")
+    for kind, text in (("rbm", rbm), ("patch-rbms", patches), ("stages", _STAGES)):
+        (root / f"{kind}.yaml").write_text(text)
         answer = striate("train", root / f"{kind}.yaml", f"data.store={store}", "--run", root / kind)
         assert answer.returncode == 0, answer.stderr
     return root
@@ -89,7 +106,7 @@ def test_every_size_of_a_recipe_is_sound(file: Path) -> None:
 
 @pytest.mark.parametrize(("file", "size"), CASES, ids=[f"{file.relative_to(ROOT)}-{size}" for file, size in CASES])
 def test_a_recipe_runs_three_steps(
-    file: Path, size: str | None, store: Path, photographs: Path, grey: Path, below: Path, tmp_path: Path
+    file: Path, size: str | None, store: Path, photographs: Path, grey: Path, colour: Path, below: Path, tmp_path: Path
 ) -> None:
     """Sizes of data and of starts are cut to what 300 pictures can give; the model and its settings stay."""
     recipe = load_recipe(file, (), size)
@@ -105,7 +122,9 @@ def test_a_recipe_runs_three_steps(
             small += ["augment.crop=16", "model.crop=16"]
     if recipe.model.kind == "sparse":
         rows = 200
-        small.append(f"data.store={grey}")
+        small.append(f"data.store={grey}" if file.stem == "network" else f"data.store={colour}")
+    if recipe.model.kind == "recogniser":
+        small.append(f"model.below={below / 'stages'}")
     if recipe.preprocess.patch is not None:
         rows = 2 * recipe.train.batch_size
         small.append(f"preprocess.patches={rows}")
@@ -133,4 +152,4 @@ def test_a_recipe_runs_three_steps(
     answer = striate("train", file, *chosen, *small, "--run", tmp_path / "run", "--json")
     assert answer.returncode == 0, answer.stderr
     result = json.loads(answer.stdout)
-    assert result["steps"] == 3 and result["loss" if model.kind in ("net", "convnet", "sparse") else "reconstruction_error"] > 0
+    assert result["steps"] == 3 and result["loss" if model.kind in _WITH_LOSS else "reconstruction_error"] > 0

@@ -118,8 +118,7 @@ def _has_seen_labels(run: Path) -> bool:
     """Whether a run of ours learned from labels; what timm's models learned from is not told."""
     if str(run).startswith(TIMM):
         return False
-    parts = load_model(run).parts
-    return parts.net is not None or parts.convnet is not None
+    return not load_model(run).parts.rebuilds
 
 
 def _summary(one: Judged, rule: Selective | None, names: list[str]) -> dict[str, Any]:

@@ -118,38 +118,6 @@ class ConvnetGroup(Strict):
     init: Path | None = Field(None, description="a finished net to start from; its classifier only where classes agree")
 
 
-class SparseStageGroup(Strict):
-    """One stage of a sparse autoencoder: filtering, L2 pooling, contrast normalisation (striate.models.sparse.StageSpec)."""
-
-    size: int = Field(18, ge=1, description="edge of a receptive field")
-    stride: int = Field(1, ge=1)
-    maps: int = Field(8, ge=1, description="filters at each place")
-    pad: int = Field(0, ge=0, description="rows and columns of zeros added in all, half before and half after")
-    pool: int = Field(5, ge=1, description="edge of the neighbourhood of a map that is pooled")
-    pool_stride: int = Field(1, ge=1)
-    pool_pad: int = Field(0, ge=0, description="as pad, before pooling")
-    pool_maps: int = Field(1, ge=1, description="edge of the neighbourhood of maps that is pooled; odd")
-    norm: int = Field(5, ge=0, description="edge of the window of contrast normalisation; odd, 0 for none")
-    norm_edges: Literal["crop", "keep"] = "crop"
-    norm_floor: float = Field(0.01, gt=0, description="least divisor")
-    sharing: Literal["untied", "tiled", "tied"] = Field("untied", description="which places have filters of their own")
-    tile: int = Field(2, ge=1, description="sharing=tiled: places after which filters repeat")
-
-
-class SparseGroup(Strict):
-    """A locally connected sparse autoencoder (Le et al. 2012)."""
-
-    kind: Literal["sparse"]
-    below: None = None
-    stages: list[SparseStageGroup] = Field([SparseStageGroup()], min_length=1, description="from the picture up")
-    first: int | None = Field(None, ge=1, description="use only so many of the stages, from the picture up; null: all")
-    without: list[Literal["pool", "norm"]] = Field(default_factory=list, description="leave these out of every stage: controls")
-    start: Literal["pictures", "noise"] = Field("pictures", description="first filters: what places see of pictures, or noise")
-    input_norm: int = Field(0, ge=0, description="edge of a contrast normalisation of the picture itself; 0 for none")
-    tied_decoder: bool = Field(False, description="rebuild with the encoder's own weights: reconstruction ICA")
-    pool_floor: float = Field(1e-2, gt=0, description="added to sums of squares under the root")
-
-
 class AugmentGroup(Strict):
     """Convolutional nets: what makes many training pictures of one (section 4.1)."""
 
@@ -232,6 +200,9 @@ class TrainGroup(Strict):
     together: Literal["joint", "apart", "greedy"] = Field("joint", description="sparse autoencoders: how stages learn")
     optimiser: Literal["adagrad", "sgd"] = Field("adagrad", description="sparse autoencoders")
     forget: float = Field(0.0, ge=0, lt=1, description="optimiser=adagrad: share of the sums of squares forgotten at each step")
+    top_first: float = Field(
+        0.0, ge=0, le=1, description="recognisers: share of the run in which the top alone learns; 1: stages stay as they are"
+    )
     unit_filters: bool = Field(True, description="sparse autoencoders: keep the encoder's filters at norm one")
     workers: int | None = Field(None, ge=0, description="convnets: threads that decode and cut; null: one a core")
     log_every: int = Field(50, ge=1)

@@ -23,19 +23,21 @@ from striate.models.encoder import Encoder
 from striate.models.rbm import RBM
 from striate.models.rbm.encode import PatchEncoder, rbm_encoder
 from striate.models.sparse.trained import TrainedSparseNet, sparse_encoder
+from striate.models.top import Top, with_logits
 from striate.preprocess import Preprocessor
 from striate.train.checkpoint import write_tensors
 
 
 @dataclass(frozen=True)
 class Parts:
-    """A model without its preprocessing: RBMs, the lowest first, or one of the others."""
+    """A model without its preprocessing: RBMs, the lowest first, or one of the others; on `sparse` there may be a `top`."""
 
     rbms: tuple[RBM, ...] = ()
     net: LogisticNet | None = None
     autoencoder: Autoencoder | None = None
     convnet: TrainedConvNet | None = None
     sparse: TrainedSparseNet | None = None
+    top: Top | None = None
 
     def to(self, device: torch.device | str) -> Parts:
         """The same on another device."""
@@ -45,7 +47,13 @@ class Parts:
             self.autoencoder and self.autoencoder.to(device),
             self.convnet and self.convnet.to(device),
             self.sparse and self.sparse.to(device),
+            self.top and self.top.to(device),
         )
+
+    @property
+    def rebuilds(self) -> bool:
+        """Whether it makes pictures anew of what it knows of them: what was taught classes does not."""
+        return self.net is None and self.convnet is None and self.top is None
 
     def filters(self) -> Tensor:
         """Filters in the space of the preprocessed pictures, (units, pixels): the top RBM's, a net's lowest layer's; of a
@@ -101,7 +109,8 @@ class TrainedModel:
         if self.parts.convnet is not None:
             return ConvNetEncoder(self.parts.convnet, self.preprocessor.mean)
         if self.parts.sparse is not None:
-            return sparse_encoder(self.preprocessor, self.parts.sparse)
+            stages = sparse_encoder(self.preprocessor, self.parts.sparse)
+            return stages if self.parts.top is None else with_logits(self.preprocessor, stages, self.parts.top)
         if self.parts.net is not None:
             return net_encoder(self.preprocessor, self.parts.net)
         if self.parts.autoencoder is not None:
@@ -146,6 +155,9 @@ def save_model(
     if parts.sparse is not None:
         description["sparse"] = parts.sparse.describe()
         tensors |= {f"sparse.{key}": tensor for key, tensor in parts.sparse.state.items()}
+    if parts.top is not None:
+        description["top"] = parts.top.describe()
+        tensors |= {f"top.{key}": tensor for key, tensor in parts.top.state().items()}
     # `format` is what readers of the Hugging Face Hub look for in a file of torch's tensors.
     # One entry: of several, safetensors writes the order that chance gives them, and the file's digest would change.
     write_tensors(run / MODEL_FILE, tensors, {"striate": json.dumps(description)})
@@ -181,14 +193,15 @@ def _restored(description: dict[str, Any], tensors: Mapping[str, Tensor]) -> Tra
     checks.check_preprocessor(preprocessor, image_shape)
     rbms = tuple(RBM.restore(layer, _part(tensors, f"layers.{level}.")) for level, layer in enumerate(description["layers"]))
     checks.check_rbms(rbms, preprocessor.dim)
-    prefixes = ("net.", "autoencoder.", "convnet.", "sparse.")
-    net, autoencoder, convnet, sparse = (_part(tensors, prefix) for prefix in prefixes)
+    prefixes = ("net.", "autoencoder.", "convnet.", "sparse.", "top.")
+    net, autoencoder, convnet, sparse, top = (_part(tensors, prefix) for prefix in prefixes)
     parts = Parts(
         rbms,
         LogisticNet.restore(net) if net else None,
         Autoencoder.restore(description["autoencoder"], autoencoder) if autoencoder else None,
         TrainedConvNet.restore(description["convnet"], convnet) if convnet else None,
         TrainedSparseNet.restore(description["sparse"], sparse) if sparse else None,
+        Top.restore(description["top"], top) if top else None,
     )
     for dense, given in ((parts.net, net), (parts.autoencoder, autoencoder)):
         if dense is not None:
@@ -197,6 +210,8 @@ def _restored(description: dict[str, Any], tensors: Mapping[str, Tensor]) -> Tra
         checks.check_convnet(parts.convnet, image_shape)
     if parts.sparse is not None:
         checks.check_sparse(parts.sparse, image_shape)
+    if parts.top is not None:
+        checks.check_top(parts.top, parts.sparse)
     if parts == Parts():
         raise BadInput("there is no model in it")
     return TrainedModel(parts, preprocessor, image_shape, description)

@@ -117,7 +117,8 @@ def mean_activities(looked: Looked, pictures: np.ndarray) -> np.ndarray:
     parts = looked.model.parts
     if parts.convnet is not None or parts.sparse is not None:
         encoder = looked.model.encoder()
-        layer = encoder.layers[-2]
+        # Below a net's classes; of stages what the highest pools.
+        layer = encoder.layers[-2] if parts.sparse is None else f"pool{len(parts.sparse.spec.stages)}"
         return encoder.encode(pictures, [layer])[layer].mean(dim=0).numpy()
     rows = looked.model.preprocessor.apply(pictures)
     if parts.autoencoder is not None:
@@ -192,7 +193,8 @@ def _sizes_in_words(model: TrainedModel) -> str:
         return f"the net {model.parts.convnet.name}, {parameters(model.parts.convnet.spec):,} parameters"
     if model.parts.sparse is not None:
         predicted = costs(model.parts.sparse.spec, 1, decoders=0 if model.parts.sparse.tied_decoder else 1)
-        return f"{len(model.parts.sparse.spec.stages)} stages, {predicted.parameters:,} weights"
+        classes = f", under {len(model.parts.top.bias):,} classes" if model.parts.top is not None else ""
+        return f"{len(model.parts.sparse.spec.stages)} stages, {predicted.parameters:,} weights{classes}"
     if model.parts.net is not None:
         return f"a net of {' x '.join(f'{size:,}' for size in model.parts.net.sizes)} units"
     if model.parts.autoencoder is not None:
@@ -251,7 +253,7 @@ def _time_section(looked: Looked) -> Section:
 def _data_section(looked: Looked, pictures: np.ndarray) -> Section:
     activity = mean_activities(looked, pictures)
     figures = [Figure("How active each hidden unit is on average.", draw.histogram(activity, "mean activity", log=True))]
-    if looked.model.parts.net is None and looked.model.parts.convnet is None:
+    if looked.model.parts.rebuilds:
         caption = "Pictures, and beneath each what the model rebuilds from its hidden layer."
         figures.insert(0, Figure(caption, reconstructions(looked, pictures[:_PAIRS]), pixelated=True))
     text = _idle_in_words(looked.model, activity)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping
 from dataclasses import asdict
 
@@ -17,6 +18,7 @@ from striate.models.rbm import RBM, Gaussian
 from striate.models.sparse.shapes import sides
 from striate.models.sparse.spec import StageSpec
 from striate.models.sparse.trained import TrainedSparseNet
+from striate.models.top import Top
 from striate.preprocess import Preprocessor
 
 Shape = tuple[int, ...]
@@ -95,6 +97,15 @@ def check_sparse(sparse: TrainedSparseNet, image_shape: tuple[int, int, int]) ->
         for part in ("encoder",) if sparse.tied_decoder else ("encoder", "decoder"):
             expected[f"stage{number}.{part}"] = (*banks, stage.maps, stage.size, stage.size, one.seen[0])
     _expect_all(sparse.state, expected, "sparse.")
+
+
+def check_top(top: Top, sparse: TrainedSparseNet | None) -> None:
+    """Raise `BadInput` unless a classifier has stages under it, and takes what the last of them gives."""
+    if sparse is None:
+        raise BadInput("its top stands on nothing: there are no stages under it")
+    features = math.prod(sides(sparse.spec)[-1].output)
+    if top.weights.shape[1] != features:
+        raise BadInput(f"its top takes {top.weights.shape[1]} numbers, its stages give {features}")
 
 
 def _expect_kinds(where: str, given: Mapping[str, object], like: Mapping[str, object]) -> None:

@@ -225,7 +225,7 @@ def _baselines(
     patterns = encode_all(encoder, templates, "pixels", screen).float()
     patterns = patterns / patterns.norm(dim=1, keepdim=True).clamp_min(1e-12)
     found["best template"] = float(score_units(rows @ patterns.t(), sides.positive).accuracy.max())
-    if model.parts.sparse is not None:
+    if model.parts.sparse is not None and chosen.layer != "logits":
         random_encoder = sparse_encoder(model.preprocessor, _random(model.parts.sparse, seed))
         activities = encode_all(random_encoder, sides.pictures, chosen.layer, screen)
         found["random network"] = float(score_units(activities, sides.positive).accuracy.max())
@@ -259,7 +259,7 @@ def _stimulus(model: TrainedModel, chosen: Found, sides: Sides, seed: int) -> St
     """Of models that can be climbed: networks of stages, on the sphere of preprocessed pictures' mean norm."""
     trained = model.parts.sparse
     assert chosen.concept is not None
-    if trained is None:
+    if trained is None or chosen.layer == "logits":
         return None
     net, unit = trained.build(), chosen.concept.unit
     norm = float(model.preprocessor.apply(sides.pictures[:500]).norm(dim=1).mean())

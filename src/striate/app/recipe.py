@@ -27,13 +27,14 @@ from striate.app.groups import PatchesGroup as PatchesGroup
 from striate.app.groups import PlateauGroup as PlateauGroup
 from striate.app.groups import PreprocessGroup as PreprocessGroup
 from striate.app.groups import RBMGroup as RBMGroup
-from striate.app.groups import SparseGroup as SparseGroup
 from striate.app.groups import StageGroup as StageGroup
 from striate.app.groups import StartSettings as StartSettings
 from striate.app.groups import Strict as Strict
 from striate.app.groups import TrainGroup as TrainGroup
 from striate.app.recipe_files import find_recipe as find_recipe
 from striate.app.recipe_files import recipe_folders as recipe_folders
+from striate.app.stage_groups import RecogniserGroup as RecogniserGroup
+from striate.app.stage_groups import SparseGroup as SparseGroup
 from striate.app.yaml import load_yaml, read_yaml
 from striate.errors import BadInput
 
@@ -44,7 +45,7 @@ class Recipe(Strict):
     name: str
     data: DataSettings = DataSettings()
     preprocess: PreprocessGroup = PreprocessGroup()
-    model: RBMGroup | PatchesGroup | NetGroup | AutoencoderGroup | ConvnetGroup | SparseGroup = Field(
+    model: RBMGroup | PatchesGroup | NetGroup | AutoencoderGroup | ConvnetGroup | SparseGroup | RecogniserGroup = Field(
         RBMGroup(), discriminator="kind"
     )
     augment: AugmentGroup = AugmentGroup()
@@ -154,4 +155,5 @@ _MODELS: dict[str, type[BaseModel]] = {
     "autoencoder": AutoencoderGroup,
     "convnet": ConvnetGroup,
     "sparse": SparseGroup,
+    "recogniser": RecogniserGroup,
 }

@@ -83,7 +83,7 @@ def _of_pictures(run_path: Path, what: str) -> str:
     path = run_path / "figures" / f"{what}.png"
     path.parent.mkdir(exist_ok=True)
     parts = looked.model.parts
-    if what == "reconstructions" and (parts.net is not None or parts.convnet is not None):
+    if what == "reconstructions" and not parts.rebuilds:
         raise BadInput(f"{run_path} is a net: it has no reconstructions")
     if what == "reconstructions":
         path.write_bytes(looking.reconstructions(looked, pictures[:40]))

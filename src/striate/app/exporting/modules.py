@@ -11,6 +11,7 @@ from striate.models.module import FeatureModule, Rows, Steps, autoencoder_steps,
 from striate.models.rbm.encode import PatchEncoder
 from striate.models.rbm.module import Levels, PatchLayer
 from striate.models.sparse.module import sparse_steps
+from striate.models.top import Scores
 
 
 def module_of(model: TrainedModel, encoder: Encoder, layers: Sequence[str]) -> FeatureModule:
@@ -36,7 +37,7 @@ def module_of(model: TrainedModel, encoder: Encoder, layers: Sequence[str]) -> F
 def _steps(model: TrainedModel) -> Steps:
     parts = model.parts
     if parts.sparse is not None:
-        return sparse_steps(parts.sparse)
+        return [*sparse_steps(parts.sparse), *([] if parts.top is None else [("logits", Scores(parts.top))])]
     if parts.net is not None:
         return net_steps(parts.net)
     if parts.autoencoder is not None:

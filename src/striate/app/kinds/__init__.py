@@ -8,6 +8,7 @@ from striate.app.kinds.kind import Subject as Subject
 from striate.app.kinds.net import build_net
 from striate.app.kinds.patches import build_patches
 from striate.app.kinds.rbm import build_rbm
+from striate.app.kinds.recogniser import build_recogniser
 from striate.app.kinds.sparse import build_sparse
 
 KINDS = {
@@ -17,4 +18,5 @@ KINDS = {
     "autoencoder": Kind(build_autoencoder, on_activities=False),
     "convnet": Kind(build_convnet, on_activities=False, on_pictures=True, shared=True),
     "sparse": Kind(build_sparse, on_activities=False, shared=True),
+    "recogniser": Kind(build_recogniser, on_activities=False),
 }

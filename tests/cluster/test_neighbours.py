@@ -173,6 +173,73 @@ def test_somebody_elses_memory_is_not_written_to() -> None:
     assert run(2, _stranger) == [True, True]
 
 
+# More news than a pipe holds.
+_MANY = 6000
+
+
+def _flood(rank: int, count: int) -> list[bool]:
+    """Everybody sends everybody more messages than can be told of, and listens only then."""
+    near = meet(rank, count)
+    assert near is not None
+    others = [other for other in range(count) if other != rank]
+    numbers = torch.arange(_MANY, dtype=torch.int32) + 10 * rank
+    sent = [near.send(one, other) for one in numbers.split(1) for other in others]
+    came = {other: torch.empty(_MANY, dtype=torch.int32) for other in others}
+    received = [near.receive(one, other) for other in others for one in came[other].split(1)]
+    for message in (*sent, *received):
+        message.wait()
+    return [torch.equal(came[other], torch.arange(_MANY, dtype=torch.int32) + 10 * other) for other in others]
+
+
+def test_a_full_pipe_stops_nobody() -> None:
+    """Three whose pipes are all full, each of which waits for the others to listen."""
+    assert run(3, _flood) == [[True, True]] * 3
+
+
+def _deaf(rank: int, count: int) -> bool:
+    """The second has sent everything and listens no more: that it was all read, it need not hear."""
+    near = meet(rank, count)
+    assert near is not None
+    message = torch.ones(1, dtype=torch.int32)
+    if rank:
+        for _ in range(_MANY):
+            near.send(message, 0).wait()
+        return True
+    # It is at the barrier by now.
+    time.sleep(0.5)
+    for _ in range(_MANY):
+        near.receive(message, 1).wait()
+    return bool(message == 1)
+
+
+def test_nobody_waits_to_tell_what_need_not_be_heard() -> None:
+    assert run(2, _deaf, limit_s=30) == [True, True]
+
+
+def _alarmed(rank: int, count: int) -> str:
+    """The first floods the second, and leaves: no room to say so."""
+    near = meet(rank, count, timeout_s=60)
+    assert near is not None
+    message = torch.ones(1, dtype=torch.int32)
+    if rank == 0:
+        for _ in range(_MANY):
+            near.send(message, 1)
+        near.leave()
+        near.send(message, 1)
+        return ""
+    time.sleep(0.5)
+    begun = time.monotonic()
+    with pytest.raises(Lost, match="process 0 has ended"):
+        for _ in range(_MANY + 1):
+            near.receive(message, 0).wait()
+    assert time.monotonic() - begun < 20
+    return "lost"
+
+
+def test_who_leaves_is_noticed_though_its_pipe_is_full() -> None:
+    assert run(2, _alarmed)[1] == "lost"
+
+
 def _open_files(rank: int, count: int) -> tuple[int, list[str]]:
     before = {path.name for path in Path("/dev/shm").iterdir()}
     wire = Wire(rank, count, near=meet(rank, count))

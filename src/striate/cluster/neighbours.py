@@ -16,18 +16,16 @@ import mmap
 import os
 import secrets
 import select
-import struct
 import time
-from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from striate.cluster.neighbour import Neighbour
 from striate.cluster.parallel import DEFAULT_TIMEOUT_S, tell_all
 from striate.cluster.ring import RingEnd
 from striate.cluster.wire import Lost
@@ -37,83 +35,6 @@ _RING = 16 << 20
 _HEAD, _KEY = mmap.PAGESIZE, 32
 # How long to look again and again before the kernel is asked to wake this process: shorter than a wake-up takes.
 _EAGER_S = 1e-4
-# On a pipe: bytes written for you, bytes of yours that were read; written in one piece, as pipes promise.
-_NEWS = struct.Struct("=QQ")
-_ALARM = (2**64 - 1, 2**64 - 1)
-
-
-@dataclass
-class Neighbour:
-    """Another process of this machine.
-
-    Attributes:
-        rank: which.
-        out: the ring in its inbox.
-        into: the ring in this process's inbox.
-        hears: its pipe, to write to.
-        tells: this process's pipe, to read from.
-        sending: what is still to be written, bytes.
-        receiving: what is still to be filled, bytes.
-        sent: messages that are written, of all that were begun.
-        received: the same.
-        gone: whether it has ended.
-        alarmed: whether it has said that it lost another.
-    """
-
-    rank: int
-    out: RingEnd
-    into: RingEnd
-    hears: int
-    tells: int
-    sending: deque[np.ndarray] = field(default_factory=deque)
-    receiving: deque[np.ndarray] = field(default_factory=deque)
-    sent: int = 0
-    received: int = 0
-    gone: bool = False
-    alarmed: bool = False
-
-    def advance(self) -> None:
-        """Move what can be moved, and tell the other."""
-        written, sent = _moved(self.out, self.sending)
-        read, received = _moved(self.into, self.receiving)
-        self.sent, self.received = self.sent + sent, self.received + received
-        if written or read:
-            self.tell(written, read)
-
-    def listen(self) -> None:
-        """Take in what the other told."""
-        try:
-            told = os.read(self.tells, 256 * _NEWS.size)
-        except BlockingIOError:
-            return
-        self.gone = self.gone or not told
-        for written, read in _NEWS.iter_unpack(told):
-            if (written, read) == _ALARM:
-                self.alarmed = True
-                return
-            self.into.room += written
-            self.out.room += read
-
-    def tell(self, written: int, read: int) -> None:
-        """Bytes of each kind."""
-        try:
-            os.write(self.hears, _NEWS.pack(written, read))
-        except BrokenPipeError:
-            self.gone = True
-
-
-def _moved(end: RingEnd, waiting: deque[np.ndarray]) -> tuple[int, int]:
-    """Bytes, and whole messages."""
-    moved, whole = 0, 0
-    while waiting and end.room:
-        count = end.move(waiting[0])
-        moved += count
-        if count < len(waiting[0]):
-            waiting[0] = waiting[0][count:]
-        else:
-            waiting.popleft()
-            whole += 1
-    return moved, whole
 
 
 class Passing:
@@ -123,7 +44,7 @@ class Passing:
         self._neighbours, self._one, self._done = neighbours, one, done
 
     def wait(self) -> None:
-        """Until it is there, or written and its memory free.
+        """Until it is there, or written, its memory free and the other told.
 
         Raises:
             Lost: the other process is gone, or has been silent for too long.
@@ -156,7 +77,7 @@ class Neighbours:
         number = one.sent + len(one.sending)
         one.sending.append(_bytes(tensor))
         one.advance()
-        return Passing(self, one, lambda: one.sent > number)
+        return Passing(self, one, lambda: one.sent > number and not one.untold[0])
 
     def receive(self, tensor: Tensor, source: int) -> Passing:
         """Begin to fill a contiguous tensor."""
@@ -168,8 +89,7 @@ class Neighbours:
     def leave(self) -> None:
         """Say that nothing more will come from here, though this process does not end."""
         for other in self._others.values():
-            if not other.gone:
-                other.tell(*_ALARM)
+            other.alarm()
 
     def until(self, one: Neighbour, done: Callable[[], bool]) -> None:
         """Go on with everything until something is done with one of them."""
@@ -187,12 +107,24 @@ class Neighbours:
         return any(other.alarmed for other in self._others.values())
 
     def _hear(self, most_ms: int) -> None:
-        for pipe, _ in self._poll.poll(most_ms):
-            other = self._by_pipe[pipe]
-            other.listen()
+        """What others tell; and tell those for whom there was no room."""
+        untold = [other for other in self._others.values() if any(other.untold)]
+        for other in untold:
+            self._poll.register(other.hears, select.POLLOUT)
+        ready = self._poll.poll(most_ms)
+        for other in untold:
+            self._poll.unregister(other.hears)
             other.advance()
-            if other.gone:
-                self._poll.unregister(pipe)
+        for pipe, _ in ready:
+            if pipe in self._by_pipe:
+                self._listen(pipe)
+
+    def _listen(self, pipe: int) -> None:
+        other = self._by_pipe[pipe]
+        other.listen()
+        other.advance()
+        if other.gone:
+            self._poll.unregister(pipe)
 
     def _lost(self, one: Neighbour, waited: float) -> Lost:
         self.leave()
@@ -262,7 +194,7 @@ class Inbox:
             if file.read(_KEY).hex() != address["key"]:
                 raise ValueError("the inbox of somebody else")
             theirs = mmap.mmap(file.fileno(), _RING, offset=_HEAD + self._rank * _RING)
-        hears = os.open(there / str(address["pipes"][str(self._rank)]), os.O_WRONLY)
+        hears = os.open(there / str(address["pipes"][str(self._rank)]), os.O_WRONLY | os.O_NONBLOCK)
         own = np.frombuffer(self._memory, np.uint8, _RING, _HEAD + other * _RING)
         return Neighbour(
             other, RingEnd(np.frombuffer(theirs, np.uint8), True), RingEnd(own, False), hears, self._pipes[other][0]

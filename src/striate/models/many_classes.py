@@ -91,9 +91,11 @@ def one_against_all(
         named = torch.where(best > most, at + classes.start, named)
         most = torch.maximum(most, best)
         rows, own = _own(labels, classes)
-        loss += F.softplus(scores).sum() - scores[rows, own].sum()
+        # The right class with its sign turned: the probability of being wrong is then each score's sigmoid, to its last digit.
+        scores[rows, own] *= -1
+        loss -= F.logsigmoid(-scores).sum()
         derivative = scores.sigmoid_()
-        derivative[rows, own] -= 1
+        derivative[rows, own] *= -1
         slope.addmm_(derivative.div_(count), weights[classes])
         learn(classes, derivative)
     return Told(loss / count, (named != labels).float().mean(), slope)

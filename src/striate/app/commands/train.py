@@ -47,7 +47,7 @@ def add_shared_arguments(parser: argparse.ArgumentParser) -> None:
         help="train K copies that exchange what they learn (Ray); 2:8: at least 2, at most 8, as there is room",
     )
     parser.add_argument(
-        "--address", metavar="HOST:PORT", help="of the Ray cluster that replicas run on (default: this machine)"
+        "--address", metavar="HOST:PORT", help="of the Ray cluster that replicas run on, or auto (default: local, this machine)"
     )
     parser.add_argument("--restarts", type=int, default=0, metavar="N", help="go on so often if one is lost")
     parser.add_argument("--profile", action="store_true", help="show where each process's time goes (RBMs)")
@@ -63,7 +63,9 @@ def replicas_asked(args: argparse.Namespace) -> Asked | None:
         raise BadInput("--profile is for --processes: metrics.jsonl and run.json tell where the time of replicas goes")
     from striate.app.replicas import Asked
 
-    return Asked(args.replicas.most, args.address, args.replicas.least, args.processes)
+    # As for the verbs that work through a store; it is what replicas do without an address.
+    address = None if args.address == "local" else args.address
+    return Asked(args.replicas.most, address, args.replicas.least, args.processes)
 
 
 def replicas(text: str) -> Wanted:

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import os
 import secrets
+import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from types import ModuleType
 
 from striate.cluster.parallel import answers
@@ -37,6 +39,7 @@ def ray_cluster(address: str | None, processors: int) -> Iterator[ModuleType]:
 
     Raises:
         BadInput: Ray is not installed, or nobody answers at the address.
+        StriateError: it cannot be started here.
     """
     for name, value in {**_ALWAYS, **(_LOCAL if address is None else {})}.items():
         os.environ.setdefault(name, value)
@@ -51,16 +54,10 @@ def ray_cluster(address: str | None, processors: int) -> Iterator[ModuleType]:
             ray.init("local", num_cpus=processors, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
         else:
             ray.init(address=address, log_to_driver=False, logging_level="ERROR")
-    except (ConnectionError, RuntimeError, ValueError, OSError) as error:
-        why = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        if address is None:
-            raise StriateError(f"Ray could not be started on this machine: {why}") from None
-        if "version mismatch" in str(error).lower():
-            raise BadInput(
-                f"the Ray cluster at {address} is of another version ({_joined(error)}): install the same here"
-            ) from None
-        hint = "start one with `ray start --head`; if it asks for a token, set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN"
-        raise BadInput(f"no Ray cluster answers at {address} ({why}): {hint}") from None
+    except Exception as error:  # Of any kind: what takes too long to start is a plain one.
+        with suppress(Exception):
+            ray.shutdown()
+        raise (_not_started(error) if address is None else _not_met(address, error)) from None
     # What becomes of processes would be printed on the standard output, between a command's results: Ray starts a thread for
     # that in every driver, whatever it is told of logs (seen in 2.60). No public switch reaches it; its debugger uses this one.
     ray._private.worker._worker_logs_enabled = False
@@ -68,6 +65,26 @@ def ray_cluster(address: str | None, processors: int) -> Iterator[ModuleType]:
         yield ray
     finally:
         ray.shutdown()
+
+
+def _not_started(error: Exception) -> StriateError:
+    folder = Path(os.environ.get("RAY_TMPDIR") or tempfile.gettempdir()) / "ray"
+    if isinstance(error, OSError):
+        hint = f"its files go to {folder}: set RAY_TMPDIR to a folder with room, of a short path, that can be written to"
+    else:
+        hint = f"try again when the machine is less busy; what its processes said is in {folder / 'session_latest' / 'logs'}"
+    return StriateError(f"Ray could not be started on this machine ({_first_line(error)}): {hint}")
+
+
+def _not_met(address: str, error: Exception) -> BadInput:
+    if "version mismatch" in str(error).lower():
+        return BadInput(f"the Ray cluster at {address} is of another version ({_joined(error)}): install the same here")
+    hint = "start one with `ray start --head`; if it asks for a token, set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN"
+    return BadInput(f"no Ray cluster answers at {address} ({_first_line(error)}): {hint}")
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
 
 
 def _joined(error: Exception) -> str:
@@ -80,7 +97,7 @@ def _check_address(address: str) -> None:
     if address == "auto":
         return
     if not host or not port.isdigit():
-        raise BadInput(f"--address: expected HOST:PORT or auto, found {address!r}")
+        raise BadInput(f"--address: expected HOST:PORT, auto or local, found {address!r}")
     if not answers(host, int(port), _ANSWER_S):
         raise BadInput(f"no Ray cluster answers at {address}: start one with `ray start --head`, or leave --address out")
 

@@ -15,6 +15,7 @@ import torch
 from jobs import run
 from striate.cluster import neighbours
 from striate.cluster.neighbours import meet
+from striate.cluster.parallel import wait_for_all
 from striate.cluster.ring import RingEnd
 from striate.cluster.wire import Lost, Wire
 
@@ -197,19 +198,19 @@ def test_a_full_pipe_stops_nobody() -> None:
 
 
 def _deaf(rank: int, count: int) -> bool:
-    """The second has sent everything and listens no more: that it was all read, it need not hear."""
+    """The second has sent everything and listens no more: that it was all read, a piece at a time, it need not hear."""
     near = meet(rank, count)
     assert near is not None
-    message = torch.ones(1, dtype=torch.int32)
+    numbers = torch.arange(_MANY, dtype=torch.int32)
     if rank:
-        for _ in range(_MANY):
-            near.send(message, 0).wait()
+        near.send(numbers, 0).wait()
+        wait_for_all()
         return True
-    # It is at the barrier by now.
-    time.sleep(0.5)
-    for _ in range(_MANY):
-        near.receive(message, 1).wait()
-    return bool(message == 1)
+    wait_for_all()
+    came = torch.empty_like(numbers)
+    for piece in came.split(1):
+        near.receive(piece, 1).wait()
+    return torch.equal(came, numbers)
 
 
 def test_nobody_waits_to_tell_what_need_not_be_heard() -> None:
@@ -226,8 +227,9 @@ def _alarmed(rank: int, count: int) -> str:
             near.send(message, 1)
         near.leave()
         near.send(message, 1)
+        wait_for_all()
         return ""
-    time.sleep(0.5)
+    wait_for_all()
     begun = time.monotonic()
     with pytest.raises(Lost, match="process 0 has ended"):
         for _ in range(_MANY + 1):

@@ -240,7 +240,7 @@ def _recovery(ray: ModuleType, folder: Path) -> list[dict[str, object]]:
         crew.step(step)
     pid, begun = ray.get(crew.members[1].actor.pid.remote()), time.monotonic()
     os.kill(pid, signal.SIGKILL)
-    while crew.members.lost == 0 or crew.members[1].fresh:
+    while crew.members.losses.failed == 0 or crew.members[1].fresh:
         crew.step(0)
     replaced = time.monotonic() - begun
     before = crew.counted()

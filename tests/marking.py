@@ -27,8 +27,8 @@ class Marking(crews.Counting):
     What is learned from is written down first.
     """
 
-    def __init__(self, size: int, steps: int, log: str, step_s: float = 0.0) -> None:
-        super().__init__(size, step_s)
+    def __init__(self, size: int, steps: int, log: str, step_s: float = 0.0, **mishaps: Any) -> None:
+        super().__init__(size, step_s, **mishaps)
         self._steps = steps
         self._log = os.open(Path(log) / f"{os.getpid()}-{time.time_ns()}", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
 
@@ -55,11 +55,11 @@ def bring(brought: dict[str, Any], rows: None) -> Workbench:
     return Workbench(learner, lambda slot: slot)
 
 
-def fleet(ray: ModuleType, crew: crews.Crew, steps: int, log: Path, step_s: float) -> crews.Fleet:
+def fleet(ray: ModuleType, crew: crews.Crew, steps: int, log: Path, step_s: float, **mishaps: Any) -> crews.Fleet:
     """A fleet of marking replicas, begun."""
     log.mkdir()
     whole = crews.Counting(crew.shards * steps)
-    told = {"size": crew.shards * steps, "steps": steps, "log": str(log), "step_s": step_s}
+    told = {"size": crew.shards * steps, "steps": steps, "log": str(log), "step_s": step_s, **mishaps}
     made = crews.Fleet(whole, crew, ray, bring, lambda state: {**told, "state": state}, None, steps, 10, lambda line: None)
     made.load_state(whole.state())
     return made
@@ -88,10 +88,11 @@ class Marks:
         self.learned = np.array([counts[slot] for slot in range(self.applied.shape[1])])
 
     def check(self, redone: int) -> None:
-        """Everything was learned from; nothing was applied twice; what shards say that they have applied is what they have."""
+        """All was learned from, and not applied more often; shards have what they say: as many as were asked for, or more."""
         assert (self.learned >= 1).all() and self.learned.sum() <= len(self.learned) + redone
         assert (self.applied <= self.learned).all()
         assert [int(own.sum()) for own in self.applied] == [told["steps"] for told in self.counted]
+        assert min(told["steps"] for told in self.counted) >= len(self.learned)
 
     def kept(self, shard: int) -> list[list[bool]]:
         """Of each life, minibatch by minibatch in its order, whether it is in a shard; of those that it alone had."""

@@ -50,7 +50,7 @@ def test_a_gang_that_loses_one_process_is_replaced_as_one_replica(ray: ModuleTyp
     told = made.counted()
     assert told["replicas_lost"] == 3 and told["minibatches_redone"] >= 3
     weight = made.state()["weight"]
-    assert float(weight.min()) >= 60 and float(weight.max()) <= 120 + told["minibatches_redone"]
+    assert float(weight.min()) >= 120 and float(weight.max()) <= 120 + told["minibatches_redone"]
     reasons = [line.partition("(")[2] for line in said if " was lost " in line]
     assert reasons == [
         f"{why}); another takes its place"

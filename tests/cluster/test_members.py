@@ -1,10 +1,11 @@
-"""Who comes and goes, without an engine: whatever happens, every minibatch is learned from, and once unless somebody dies."""
+"""Who comes and goes, without an engine: whatever happens, every minibatch is learned from, and once unless something dies."""
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from striate.cluster.asynchronous.actors import Job, Order, Report
 from striate.cluster.asynchronous.crew import Crew, Wanted
 from striate.cluster.asynchronous.leases import Leases
 from striate.cluster.asynchronous.loads import Loads
+from striate.cluster.asynchronous.losses import Losses
 from striate.cluster.asynchronous.member import Stage
 from striate.cluster.asynchronous.members import Members
 from striate.cluster.asynchronous.starting import Lost
@@ -43,6 +45,7 @@ class Process:
     name: str
     node: str | None
     asked: list[Asked] = field(default_factory=list)
+    unsaid: list[int] = field(default_factory=list)
     dead: bool = False
 
     def __getattr__(self, what: str) -> Any:
@@ -54,10 +57,19 @@ class Process:
 
 
 class Workshop:
-    """Where processes come from: machines with room for some, of which any may leave."""
+    """Where processes come from: machines with room for some, of which any may leave; and shards, to which they send.
 
-    def __init__(self, room: int = 1000) -> None:
-        self.machines = {"first": room}
+    Args:
+        room: of the first machine.
+        keeps: so many of its last minibatches a replica has not sent.
+        beside: another machine, on which every replica has a second process.
+    """
+
+    def __init__(self, room: int = 1000, keeps: int = 0, beside: str | None = None) -> None:
+        self.machines, self._keeps, self._beside = {"first": room}, keeps, beside
+        if beside is not None:
+            self.machines[beside] = 0
+        self.applied: list[int] = []
         self.processes: dict[str, Process] = {}
         self.learned: Counter[int] = Counter()
         self.orders: list[tuple[str, Order]] = []
@@ -69,18 +81,20 @@ class Workshop:
         self.processes[name] = Process(name, None)
         return self.processes[name]
 
-    def placed(self, name: str) -> str | None:
+    def placed(self, name: str) -> tuple[str, ...] | None:
         process = self.processes[name]
         for machine, room in self.machines.items():
             if process.node is None and sum(one.node == machine for one in self.processes.values() if not one.dead) < room:
                 process.node = machine
-        return process.node
+        if process.node is None:
+            return None
+        return (process.node,) if self._beside is None else (process.node, self._beside)
 
     def machine(self, node: str) -> str:
         return node
 
-    def machine_left(self, node: str | None) -> bool:
-        return node is not None and node not in self.machines
+    def machine_left(self, nodes: Sequence[str]) -> bool:
+        return any(node not in self.machines for node in nodes)
 
     def ready(self, references: list[Asked], within_s: float) -> list[Asked]:
         """One of the living answers; and all calls to the dead."""
@@ -96,12 +110,25 @@ class Workshop:
             raise Lost("its process died")
         if reference.what == "flush":
             self.flushed.append(process.name)
+            self._send(process, 0)
             return {"pushes": 1}
         if reference.order is None:
             return 1
         self.orders.append((process.name, reference.order))
         self.learned.update(reference.order.slots)
-        return Report([{"loss": 1.0}] * len(reference.order.slots), 0.1 * len(reference.order.slots), 0.0, {"pushes": 1})
+        process.unsaid += reference.order.slots
+        self._send(process, self._keeps)
+        count = len(reference.order.slots)
+        return Report([{"loss": 1.0}] * count, 0.1 * count, 0.0, {"pushes": 1}, len(process.unsaid))
+
+    def _send(self, process: Process, keeps: int) -> None:
+        count = max(0, len(process.unsaid) - keeps)
+        self.applied += process.unsaid[:count]
+        del process.unsaid[:count]
+
+    def forget(self, count: int) -> None:
+        """The shards were begun again from a snapshot."""
+        del self.applied[max(0, len(self.applied) - count) :]
 
     def end(self, name: str, actor: Process) -> None:
         actor.dead = True
@@ -128,27 +155,32 @@ def begun(workshop: Workshop, crew: Crew, total: int, first: int = 0) -> tuple[M
     return members, told
 
 
-def until(members: Members, reached: Callable[[], bool]) -> None:
+def until(members: Members, reached: Callable[[], bool]) -> int:
+    """Work; how many minibatches were told of."""
+    told = 0
     for _ in range(2000):
         if reached():
-            return
-        members.work()
+            return told
+        told += len(members.work())
     raise AssertionError([(one.name, one.stage, one.leases, one.quiet) for one in members])
 
 
-HAPPENINGS = st.lists(st.tuples(st.sampled_from(["want", "kill", "turn"]), st.integers(0, 5)), max_size=25)
+HAPPENINGS = st.lists(st.tuples(st.sampled_from(["want", "kill", "forget", "turn"]), st.integers(0, 5)), max_size=25)
 
 
-@example(happenings=[("want", 0), ("turn", 0), ("turn", 0), ("want", 2), ("kill", 0)], rounds=True, total=2, warm=7)
+@example(happenings=[("want", 0), ("turn", 0), ("turn", 0), ("want", 2), ("kill", 0)], rounds=True, total=2, warm=7, keeps=0)
+@example(happenings=[("turn", 0), ("turn", 0), ("forget", 2), ("turn", 0), ("kill", 0)], rounds=False, total=9, warm=0, keeps=2)
 @settings(max_examples=60, deadline=None)
-@given(happenings=HAPPENINGS, rounds=st.booleans(), total=st.integers(1, 60), warm=st.sampled_from([0, 7]))
-def test_whatever_comes_and_goes_every_minibatch_is_learned_from(
-    happenings: Sequence[tuple[str, int]], rounds: bool, total: int, warm: int
+@given(
+    happenings=HAPPENINGS, rounds=st.booleans(), total=st.integers(1, 60), warm=st.sampled_from([0, 7]), keeps=st.integers(0, 3)
+)
+def test_whatever_comes_and_goes_shards_have_as_many_minibatches_as_were_asked_for(
+    happenings: Sequence[tuple[str, int]], rounds: bool, total: int, warm: int, keeps: int
 ) -> None:
-    """Once where nobody dies; and where somebody does, at most as often again as leases were given back."""
-    workshop = Workshop()
-    members, told = begun(workshop, crew(2, rounds=rounds, warm_start_steps=warm), total)
-    deaths = 0
+    """Once each where nobody dies and no shard forgets; a step of the run each, however often it was learned from."""
+    workshop = Workshop(keeps=keeps)
+    members, expected = begun(workshop, crew(2, rounds=rounds, warm_start_steps=warm), total)
+    deaths, forgot, told = 0, 0, 0
     for what, number in happenings:
         if what == "want":
             members.want(Wanted(1, 1 + number))
@@ -156,17 +188,24 @@ def test_whatever_comes_and_goes_every_minibatch_is_learned_from(
             living = [one for one in workshop.processes.values() if not one.dead and one.asked]
             if living:
                 living[number % len(living)].dead, deaths = True, deaths + 1
+        elif what == "forget":
+            forgot += min(number, len(workshop.applied))
+            workshop.forget(number)
+            members._leases.make_up(len(workshop.applied))
         else:
             workshop.turn = number
-            members.work()
-    until(members, lambda: members.done)
-    assert set(workshop.learned) == set(range(total))
-    assert sum(workshop.learned.values()) <= total + members._leases.redone
+            told += len(members.work())
+    told += until(members, lambda: members.done and not members._leases.make_up(len(workshop.applied)))
+    assert set(workshop.learned) == set(range(total)) and told == total == members._leases.finished
+    assert len(workshop.applied) >= total and sum(workshop.learned.values()) <= total + members._leases.redone
     if not deaths:
-        assert set(workshop.learned.values()) == {1} and members.lost == 0
-    if rounds and told:
+        # What shards forgot is made up for, no more and no less.
+        assert len(workshop.applied) == total and members._leases.redone == forgot and members.losses.failed == 0
+    if not forgot:
+        assert set(workshop.applied) == set(range(total))
+    if rounds and expected:
         # At the end nobody is waited for.
-        assert told[-1] == []
+        assert expected[-1] == []
     # Everybody who had learned something and is alive has said so.
     last = {name: what for name, what in _last_calls(workshop).items() if not workshop.processes[name].dead}
     assert set(last.values()) <= {"flush"}
@@ -186,7 +225,7 @@ def test_who_is_sent_away_finishes_its_leases_says_what_it_learned_and_goes() ->
     assert had and members[2].stage is Stage.LEAVING
     until(members, lambda: members[2].stage is Stage.GONE)
     assert workshop.flushed == ["2.1"] and all(workshop.learned[slot] == 1 for slot in had)
-    assert members.lost == 0 and members._leases.redone == 0
+    assert members.losses.failed == 0 and members._leases.redone == 0
     [visit] = [one for one in members.visits.told() if one["replica"] == "2.1"]
     assert visit["how"] == "left" and visit["joined_step"] == 0 and visit["left_step"] >= len(had)
 
@@ -219,7 +258,7 @@ def test_a_round_waits_for_nobody_who_is_lost() -> None:
     members.work()
     assert told == [["0.1", "1.1", "2.1"]]
     workshop.processes["2.1"].dead = True
-    while not members.lost:
+    while not members.losses.failed:
         members.work()
     assert told[1:] == [["0.1", "1.1"]]
 
@@ -250,9 +289,73 @@ def test_machines_that_come_are_used_and_those_that_leave_are_no_failure() -> No
         del workshop.machines[f"spot{number}"]
         workshop.processes[members[2].name].dead = True
         until(members, lambda: members[2].stage is not Stage.HERE)
-    assert members.gone == 10 and members.lost == 0
+    assert members.losses.gone == 10 and members.losses.failed == 0
     hows = [one["how"] for one in members.visits.told() if one["replica"].startswith("2.")]
     assert hows == ["its machine left"] * 10
+
+
+def test_who_is_sent_away_with_nothing_to_do_goes_at_once() -> None:
+    """It waits for the others' warm start, and has nothing to finish or to say."""
+    members, _ = begun(Workshop(), crew(2, least=2, warm_start_steps=500), 1000)
+    members.work()
+    members.want(Wanted(1, 1))
+    members.work()
+    assert members[1].stage is Stage.GONE and [one.place for one in members] == [0]
+
+
+def test_a_gang_has_left_if_any_of_its_machines_has() -> None:
+    """Also where its process is missed before its machine is: then the loss is counted anew, and the record put right."""
+    workshop = Workshop(beside="second")
+    members, _ = begun(workshop, crew(1), 100_000)
+    for found_late in (False, True):
+        members.work()
+        name = members[0].name
+        workshop.processes[name].dead = True
+        if not found_late:
+            del workshop.machines["second"]
+        until(members, lambda before=name: members[0].name != before)  # type: ignore[misc]
+        if found_late:
+            assert members.losses.failed == 1
+            del workshop.machines["second"]
+            members.work()
+        hows = {one["replica"]: one["how"] for one in members.visits.told()}
+        assert members.losses.failed == 0 and hows[name] == "its machine left"
+        workshop.machines["second"] = 0
+        until(members, lambda: members[0].stage is Stage.HERE)
+    assert members.losses.gone == 2
+
+
+def test_a_machine_that_leaves_later_explains_no_earlier_failure() -> None:
+    times, there = iter([0.0, 80.0, 200.0]), {"a"}
+    losses = Losses(lambda nodes: not there.issuperset(nodes), Visits(), lambda: next(times))
+    losses.add("0.1", ["a"])
+    losses.look_again()
+    there.clear()
+    losses.look_again()
+    assert (losses.failed, losses.gone) == (1, 0)
+
+
+def test_who_was_asked_nothing_has_not_been_silent() -> None:
+    """A warm start longer than anybody's patience: those who waited for it are not lost when their turn comes."""
+    members, _ = begun(Workshop(), replace(crew(2, least=2, warm_start_steps=3), patience_s=0.2), 1000)
+    time.sleep(0.3)
+    for _ in range(20):
+        members.work()
+    assert members.losses.failed == 0 and len(members[1].leases) > 0
+
+
+def test_a_driver_that_was_away_hears_before_it_judges() -> None:
+    """A checkpoint that takes longer than anybody's patience: answers lie ready, and come before anybody is given up."""
+
+    class All(Workshop):
+        def ready(self, references: list[Asked], within_s: float) -> list[Asked]:
+            return [one.asked[0] for one in self.processes.values() if one.asked and one.asked[0] in references]
+
+    members, _ = begun(All(), replace(crew(2, least=2), patience_s=0.2), 1000)
+    members.work()
+    time.sleep(0.3)
+    members.work()
+    assert members.losses.failed == 0
 
 
 def test_one_that_fails_again_and_again_ends_the_run() -> None:
@@ -262,7 +365,8 @@ def test_one_that_fails_again_and_again_ends_the_run() -> None:
         for _ in range(1000):
             workshop.processes[members[1].name].dead = True
             members.work()
-    assert members.lost == 4
+    # The fifth ended it.
+    assert members.losses.failed == 5
 
 
 def test_what_no_replica_can_do_is_said_at_once() -> None:

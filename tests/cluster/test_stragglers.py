@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -79,13 +80,13 @@ class Clock:
         self.machines.append(Machine(self, self._left.pop(0)))
         return self.machines[-1]
 
-    def placed(self, name: str) -> str:
-        return "here"
+    def placed(self, name: str) -> tuple[str, ...]:
+        return ("here",)
 
     def machine(self, node: str) -> str:
         return node
 
-    def machine_left(self, node: str | None) -> bool:
+    def machine_left(self, nodes: Sequence[str]) -> bool:
         return False
 
     def ready(self, references: list[Call], within_s: float) -> list[Call]:

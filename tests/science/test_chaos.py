@@ -26,8 +26,6 @@ from fire import Fire, burn
 pytestmark = pytest.mark.science
 
 STEPS, STEP_S, SHARDS = 4000, 0.01, 2
-# Steps that a replica may run ahead of shards that do not answer, at a push a step.
-_MOST_AHEAD = 20
 
 
 @pytest.fixture(scope="module")
@@ -60,17 +58,12 @@ class Burned:
 
 
 @pytest.mark.timeout(600)
-def test_of_what_a_killed_replica_learned_all_is_there_but_what_it_had_not_sent(ray: ModuleType, tmp_path: Path) -> None:
-    """No shard dies: in every shard each life's minibatches are there from its first to its last but a few, without a gap."""
+def test_what_a_killed_replica_had_not_sent_is_learned_from_again(ray: ModuleType, tmp_path: Path) -> None:
+    """No shard dies: every minibatch is in every shard, whoever had learned from it and was killed before that was sent."""
     burned = Burned(ray, tmp_path, ["replica"] * 24)
     burned.check(least=20)
     burned.marks.check(burned.told["minibatches_redone"])
-    assert burned.told["lost"] == burned.told["repeated"] == 0
-    tails = [kept for shard in range(SHARDS) for kept in burned.marks.kept(shard) if not all(kept)]
-    assert len(tails) <= SHARDS * burned.told["replicas_lost"]
-    for kept in tails:
-        missing = kept.count(False)
-        assert missing <= _MOST_AHEAD and not any(kept[-missing:])
+    assert burned.told["lost"] == burned.told["repeated"] == 0 and (burned.marks.applied >= 1).all()
 
 
 @pytest.mark.timeout(600)

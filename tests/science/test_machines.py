@@ -56,7 +56,7 @@ def test_machines_that_come_are_used_and_those_that_leave_end_nothing(cluster: A
         until(lambda: here() == 3)
         cluster.remove_node(first)
         until(lambda: here() == 2 and bool(made.members.at(Stage.WAITING)))
-        until(lambda: made.members.gone + made.members.lost > 0)
+        until(lambda: made.members.losses.gone + made.members.losses.failed > 0)
         made.members.want(Wanted(1, 1))
         until(lambda: len(made.members) == 1)
         told, visits = made.counted(), made.members.visits.told()

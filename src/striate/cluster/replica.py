@@ -10,9 +10,8 @@ and what it has to say adds up. In rounds it waits until all have spoken.
 from __future__ import annotations
 
 import time
-from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
 from torch import Tensor
@@ -22,6 +21,7 @@ from striate.cluster.contents import Changes, Content, Gradients
 from striate.cluster.flat import Flat
 from striate.cluster.pauses import Coming, Learned, Needed, Waiting, Work, driven
 from striate.cluster.shards import Receipt, Version
+from striate.cluster.traffic import Traffic
 from striate.errors import StriateError
 from striate.train.exchanged import Shareable
 from striate.train.updates import Rates
@@ -112,25 +112,6 @@ class Pace:
     ahead: str = ""
 
 
-@dataclass
-class Traffic:
-    """What was exchanged, counted."""
-
-    pulls: int = 0
-    pushes: int = 0
-    refused: int = 0
-    waited_s: float = 0.0
-    staleness: Counter[int] = field(default_factory=Counter)
-
-    def count(self, receipts: list[Receipt]) -> None:
-        """One push's receipts, of every shard."""
-        self.pushes += 1
-        for receipt in receipts:
-            self.refused += receipt.fate == "refused"
-            if receipt.fate == "applied":
-                self.staleness[receipt.staleness] += 1
-
-
 class Replica(Generic[B]):
     """One of several that train a model. It is itself a learner.
 
@@ -169,6 +150,7 @@ class Replica(Generic[B]):
         self._pushing: Waiting[Any] | None = None
         self._pulling: Waiting[Pulled] | None = None
         self._unsent, self._since_pull, self._rates, self._step_s = 0, 0, Rates(1.0, 0.0), 0.0
+        self.traffic.on_its_way = 0
 
     def _new_content(self) -> Content[B]:
         if not self._gradients:
@@ -186,6 +168,11 @@ class Replica(Generic[B]):
     @step_number.setter
     def step_number(self, number: int) -> None:
         self.learner.step_number = number
+
+    @property
+    def unsaid(self) -> int:
+        """How many of the last minibatches may not be in the shards: not sent, or not answered yet."""
+        return self._unsent + self.traffic.on_its_way
 
     @property
     def finished(self) -> bool:
@@ -251,7 +238,7 @@ class Replica(Generic[B]):
         self._content.collect()
         sent = Sent(self._content.update, self._base, self._rates, self._unsent)
         self._pushing = self.shards.swap(sent) if self._swaps else self.shards.push(sent)
-        self._unsent = 0
+        self.traffic.on_its_way, self._unsent = self._unsent, 0
         if self.pace.rounds:
             yield from self._answered()
 

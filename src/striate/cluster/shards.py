@@ -113,6 +113,7 @@ class Shard:
         else:
             self.memories = [torch.from_numpy(np.array(memory, np.float32)) for memory in memories]
         self.life, self.updates, self.steps, self.refused, self.repeated, self.lost = life, 0, 0, 0, 0, 0
+        self.refused_steps = 0
         self.staleness: Counter[int] = Counter()
         self._last: dict[str, int] = {}
         self.taken: Collection[str] = ()
@@ -152,6 +153,7 @@ class Shard:
         self._last[push.replica] = push.sequence
         if not finite(push.update):
             self.refused += 1
+            self.refused_steps += push.steps
             return "refused"
         return "applied"
 
@@ -184,11 +186,12 @@ class Shard:
         return tensors, self.counted()
 
     def counted(self) -> dict[str, Any]:
-        """Updates applied and steps in them, pushes refused, repeated and lost, the last of each replica, each staleness."""
+        """Updates applied, pushes refused, and steps in them; those repeated, lost, each replica's last, each staleness."""
         return {
             "updates": self.updates,
             "steps": self.steps,
             "refused": self.refused,
+            "refused_steps": self.refused_steps,
             "repeated": self.repeated,
             "lost": self.lost,
             "last": {name: number - (name in self.taken) for name, number in self._last.items()},
@@ -200,9 +203,8 @@ class Shard:
         self.values.copy_(tensors["values"])
         for number, memory in enumerate(self.memories):
             memory.copy_(tensors[f"memory{number}"])
-        self.updates, self.steps, self.refused, self.repeated, self.lost = (
-            int(counted[name]) for name in ("updates", "steps", "refused", "repeated", "lost")
-        )
+        for name in ("updates", "steps", "refused", "refused_steps", "repeated", "lost"):
+            setattr(self, name, int(counted[name]))
         self._last = {name: int(number) for name, number in counted["last"].items()}
         self.staleness = Counter({int(key): int(value) for key, value in counted["staleness"].items()})
 

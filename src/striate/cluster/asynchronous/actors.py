@@ -84,12 +84,14 @@ class Report:
         seconds: they took.
         waited_s: of those, spent waiting for shards.
         exchanged: pulls, pushes, refusals and bytes of this replica so far.
+        unsaid: minibatches, this lease's last and perhaps earlier ones, that shards have not said to have.
     """
 
     metrics: list[dict[str, float]]
     seconds: float
     waited_s: float
     exchanged: dict[str, int] = field(default_factory=dict)
+    unsaid: int = 0
 
 
 class ReplicaActor:
@@ -141,6 +143,7 @@ class ReplicaActor:
             time.monotonic() - begun,
             self._replica.traffic.waited_s - waited,
             self._exchanged(),
+            self._replica.unsaid,
         )
 
     def _take(self, order: Order) -> None:

@@ -2,14 +2,15 @@
 
 To the loop it is a learner like any other: a step is a minibatch that some replica has learned from. Minibatches are numbered
 over the whole run, and handed out in leases; so every epoch's order is shared by however many replicas there are, slow ones get
-fewer, what a lost one had is handed out again, and random draws and schedules, which go by the number, are whoever's. A
-checkpoint is the shards' values in the learner's own form: it knows neither replicas nor shards.
+fewer, what was lost with one, or with a shard, is handed out again, and random draws and schedules, which go by the number, are
+whoever's. A run ends when every shard has had as many minibatches as were asked for. A checkpoint is the shards' values in the
+learner's own form: it knows neither replicas nor shards.
 """
 
 from __future__ import annotations
 
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from types import ModuleType
@@ -147,7 +148,7 @@ class Fleet:
             self._pulse(self)
 
     def step(self, slot: int) -> dict[str, Tensor]:
-        """The next minibatch that some replica has learned from, with its metrics.
+        """The next minibatch that some replica has learned from, with its metrics; the last when all that was learned is there.
 
         Raises:
             StriateError: replicas die as soon as they begin.
@@ -158,7 +159,18 @@ class Fleet:
             self._take(self.members.work())
             self._beat()
         self.step_number += 1
+        if self.step_number >= self._total:
+            self._complete()
         return {name: torch.tensor(value) for name, value in self._done.popleft().items()}
+
+    def _complete(self) -> None:
+        """Wait until every shard has had all minibatches; those that were lost on the way are learned from again."""
+        self._counted()
+        while not self.members.done:
+            self._take(self.members.work())
+            self._beat()
+            if self.members.done:
+                self._counted()
 
     def _take(self, metrics: Sequence[dict[str, float]]) -> None:
         self._count_poisoned(metrics)
@@ -186,7 +198,7 @@ class Fleet:
         found: dict[str, float] = dict(self.whole.diagnose())
         for place, rate in self.members.steps_per_s().items():
             found[f"images_per_s_{place}"] = rate * self.batch_size
-        told, staleness = self.shards.counted()
+        told, staleness = self._counted()
         pushes = max(staleness.total(), 1)
         return found | {
             "staleness_mean": sum(value * count for value, count in staleness.items()) / pushes,
@@ -194,21 +206,27 @@ class Fleet:
             "pushes_refused": float(told["refused"]),
             "pushes_lost": float(told["lost"]),
             "replicas": float(len(self.members.at(Stage.HERE, Stage.LEAVING))),
-            "replicas_lost": float(self.members.lost),
+            "replicas_lost": float(self.members.losses.failed),
             **self.shards.loads.readings(),
         }
 
     def counted(self) -> dict[str, Any]:
         """What all shards and replicas have counted: for the run's record."""
-        told, staleness = self.shards.counted()
+        told, staleness = self._counted()
         return {
             **told,
             **self.members.exchanged(),
             "staleness": {str(value): count for value, count in sorted(staleness.items())},
-            "replicas_lost": self.members.lost,
-            "machines_left": self.members.gone,
+            "replicas_lost": self.members.losses.failed,
+            "machines_left": self.members.losses.gone,
             "minibatches_redone": self._leases.redone,
         }
+
+    def _counted(self) -> tuple[dict[str, int], Counter[int]]:
+        """By shards; if they have lost any minibatches, those are handed out again."""
+        told = self.shards.counted()
+        self._leases.make_up(self.shards.held)
+        return told
 
     def state(self) -> dict[str, Tensor]:
         """The learner's own form of what the shards hold; before the start, the learner's."""

@@ -195,8 +195,8 @@ class Gang:
     def work(self, order: Order) -> Report:
         """A lease, learned from together."""
         reports: list[Report] = self._together("work", order)
-        waited = max(report.waited_s for report in reports)
-        return replace(reports[0], waited_s=waited, exchanged=_sums([report.exchanged for report in reports]))
+        waited, unsaid = max(report.waited_s for report in reports), max(report.unsaid for report in reports)
+        return replace(reports[0], waited_s=waited, exchanged=_sums([report.exchanged for report in reports]), unsaid=unsaid)
 
     def rehearse(self, slot: int) -> float:
         """Seconds of a step."""

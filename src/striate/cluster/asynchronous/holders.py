@@ -33,6 +33,7 @@ class Holders:
     Attributes:
         cuts: their parts of the parameters.
         actors: their processes; none before they have begun.
+        held: minibatches that the shard with the fewest has had, as last counted.
     """
 
     def __init__(self, ray: ModuleType, crew: Crew, whole: Any, flat: Flat, sizes: Sequence[int]) -> None:
@@ -42,7 +43,7 @@ class Holders:
         self._sizes, self._owned = sizes, shards_by_process(flat, sizes, crew.shards)
         self.cuts = [cut for own in self._owned for cut in own]
         self.actors: list[Any] = []
-        self.loads = Loads(len(self.cuts))
+        self.loads, self.held = Loads(len(self.cuts)), 0
 
     def by_process(self) -> tuple[list[list[Any]], list[list[slice]]]:
         """Every process's own shards, and their parts of what it exchanges."""
@@ -122,6 +123,8 @@ class Holders:
         """Updates, pushes refused, repeated and lost of all together, and how often each staleness was."""
         told = self._ray.get([shard.counted.remote() for shard in self.actors])
         self.loads.add([one["load"] for one in told])
+        # What a shard has refused it would refuse again.
+        self.held = min((one["steps"] + one["refused_steps"] for one in told), default=0)
         staleness: Counter[int] = Counter()
         for one in told:
             staleness.update({int(value): count for value, count in one["staleness"].items()})

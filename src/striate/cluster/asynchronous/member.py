@@ -9,6 +9,7 @@ from enum import Enum
 from typing import Any
 
 from striate.cluster.asynchronous.actors import Report
+from striate.cluster.asynchronous.losses import Loss
 
 # Rates are over about so long.
 _RATE_OVER_S = 5.0
@@ -33,14 +34,15 @@ class Member:
         lives: how many have held it.
         stage: how far who holds it is.
         actor: the process.
-        node: its machine's name in Ray.
+        nodes: the machines of its processes, by their names in Ray; none before there is room.
         loading: the answer to come when it is ready to learn.
         flushing: the answer to come when it has sent everything.
         leases: minibatches by the report that is to come of them.
+        unsaid: minibatches that it has learned from and shards have not said to have.
         quiet: it has nothing, and has sent everything.
         behind: it is to begin with the shards' parameters of now.
         heard_s: when it last said anything.
-        failed_on: machines of those who were lost one after another.
+        losses: of those who were lost one after another.
         steps: of late.
         seconds: those took.
         waited_s: of those, waiting for shards.
@@ -51,14 +53,15 @@ class Member:
     lives: int = 0
     stage: Stage = Stage.GONE
     actor: Any = None
-    node: str | None = None
+    nodes: tuple[str, ...] = ()
     loading: Any = None
     flushing: Any = None
     leases: dict[Any, list[int]] = field(default_factory=dict)
+    unsaid: list[int] = field(default_factory=list)
     quiet: bool = True
     behind: bool = False
     heard_s: float = 0.0
-    failed_on: list[str | None] = field(default_factory=list)
+    losses: list[Loss] = field(default_factory=list)
     steps: float = 0.0
     seconds: float = 0.0
     waited_s: float = 0.0
@@ -89,11 +92,11 @@ class Member:
 
     def begins(self, actor: Any) -> None:
         """Somebody is asked for, whose name it has already."""
-        self.actor, self.loading, self.stage, self.node = actor, actor.pid.remote(), Stage.WAITING, None
+        self.actor, self.loading, self.stage, self.nodes = actor, actor.pid.remote(), Stage.WAITING, ()
 
-    def placed(self, node: str) -> None:
+    def placed(self, nodes: tuple[str, ...]) -> None:
         """There is room."""
-        self.node, self.heard_s, self.stage = node, time.monotonic(), Stage.LOADING
+        self.nodes, self.heard_s, self.stage = nodes, time.monotonic(), Stage.LOADING
 
     def arrives(self) -> None:
         """It is ready to learn."""
@@ -103,29 +106,47 @@ class Member:
         """It has said something."""
         self.heard_s = time.monotonic()
 
+    def _asks(self) -> None:
+        """Something of it: if it had nothing to answer, it was not silent until now."""
+        if not self.awaited:
+            self.hears()
+
     def ordered(self, report: Any, slots: list[int]) -> None:
         """It has a lease, of which a report is to come."""
+        self._asks()
         self.leases[report] = slots
         self.quiet, self.behind = False, False
 
-    def learned(self, report: Report, count: int) -> None:
-        """Count a report of so many minibatches."""
+    def learned(self, report: Report, slots: list[int]) -> list[int]:
+        """Count a report of these minibatches; which are in the shards by now, these or earlier ones."""
         self._now = report.exchanged
-        self.failed_on.clear()
+        self.losses.clear()
         if self.seconds > _RATE_OVER_S:
             self.steps, self.seconds, self.waited_s = self.steps / 2, self.seconds / 2, self.waited_s / 2
-        self.steps, self.seconds = self.steps + count, self.seconds + report.seconds
+        self.steps, self.seconds = self.steps + len(slots), self.seconds + report.seconds
         self.waited_s += report.waited_s
-        fresh = report.seconds / count
+        fresh = report.seconds / len(slots)
         self.step_s = fresh if self.step_s is None else 0.7 * self.step_s + 0.3 * fresh
+        known = [*self.unsaid, *slots]
+        there = max(0, len(known) - report.unsaid)
+        self.unsaid = known[there:]
+        return known[:there]
 
-    def flushed(self, exchanged: dict[str, int]) -> None:
-        """It has sent everything."""
+    def flushes(self) -> None:
+        """It is asked to send everything."""
+        self._asks()
+        self.flushing = self.actor.flush.remote()
+
+    def flushed(self, exchanged: dict[str, int]) -> list[int]:
+        """It has sent everything: which minibatches shards have said to have since it last reported."""
         self._now, self.flushing, self.quiet = exchanged, None, not self.leases
+        there, self.unsaid = self.unsaid, []
+        return there
 
     def ends(self) -> None:
         """Nobody holds the place any more."""
         self.stage, self.quiet, self.behind, self.loading, self.flushing = Stage.GONE, True, False, None, None
         self.leases.clear()
+        self.unsaid = []
         self._before, self._now = self._before + Counter(self._now), {}
         self.steps, self.seconds, self.waited_s, self.step_s = 0.0, 0.0, 0.0, None

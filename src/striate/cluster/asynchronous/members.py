@@ -1,7 +1,7 @@
 """The replicas that are there: they come as there is room, are handed leases of minibatches, are heard, and go.
 
-Who goes in order finishes its leases and sends what it has to say. Whose machine is gone, or who is lost, gives its leases back
-by being lost; another takes its place, when there is room.
+Who goes in order finishes its leases and sends what it has to say. Who is lost, or whose machine is gone, gives back what it
+had and had not sent; another takes its place, when there is room.
 
 In rounds everybody waits for everybody, so who is new begins together with the others: these get no more leases, send what is
 left, and all begin from the shards' parameters at one moment. Otherwise shards would disagree on which round is whose.
@@ -17,6 +17,7 @@ from typing import Any
 from striate.cluster.asynchronous.actors import Order, Report
 from striate.cluster.asynchronous.crew import Crew, Wanted
 from striate.cluster.asynchronous.leases import READY, Leases
+from striate.cluster.asynchronous.losses import LEFT, Losses
 from striate.cluster.asynchronous.member import Member, Stage
 from striate.cluster.asynchronous.starting import Lost, Starting
 from striate.cluster.asynchronous.visits import Visits
@@ -32,15 +33,13 @@ class Members:
     """All places.
 
     Args:
-        starter: begins replicas, hears them and ends them.
-        crew: see there.
+        starter, crew: see there.
         leases: what there is to learn from.
         expect: told who takes part in rounds, whenever that changes.
         say: told of who comes and goes.
 
     Attributes:
-        lost: replicas that died, hung or failed.
-        gone: replicas whose machine left.
+        losses: of replicas, and of their machines.
         visits: who was there when.
         wanted: how many there should be.
     """
@@ -57,7 +56,8 @@ class Members:
         self._members: list[Member] = []
         self._round: set[str] = set()
         self._looked_s = 0.0
-        self.lost, self.gone, self.visits = 0, 0, Visits()
+        self.visits = Visits()
+        self.losses = Losses(starter.machine_left, self.visits)
         self.want(crew.wanted)
 
     def __iter__(self) -> Iterator[Member]:
@@ -168,10 +168,9 @@ class Members:
 
     def _flush(self, member: Member) -> None:
         if member.quiet:
-            # A round would wait for it in vain.
-            self._leave_round(member)
+            self._quiet(member)
         elif not member.leases and member.flushing is None:
-            member.flushing = member.actor.flush.remote()
+            member.flushes()
 
     def _leave_round(self, member: Member) -> None:
         """Rounds wait for those who take part, and for nobody else."""
@@ -181,7 +180,9 @@ class Members:
 
     def collect(self) -> list[dict[str, float]]:
         """Wait for a report, or for what makes one impossible."""
-        self._look_around()
+        looks = self._looks()
+        if looks:
+            self._look_for_room()
         waiting = {reference: member for member in self for reference in member.awaited}
         if not waiting:
             # Nobody has room.
@@ -193,6 +194,9 @@ class Members:
             # The other leases of one that is lost fail with it, and may be ready, too.
             if reference in member.awaited:
                 learned += self._hear(member, reference)
+        if looks:
+            # Only now: this process may itself have been away for long.
+            self._look_for_silence()
         return learned
 
     def _hear(self, member: Member, reference: Any) -> list[dict[str, float]]:
@@ -209,16 +213,17 @@ class Members:
         elif isinstance(answer, Report):
             return self._learned(member, reference, answer)
         else:
-            member.flushed(answer)
-            self._quiet(member)
+            self._leases.settle(member.flushed(answer))
+            if member.quiet:
+                self._quiet(member)
         return []
 
     def _quiet(self, member: Member) -> None:
-        if member.quiet:
-            self._leave_round(member)
-            if member.stage is Stage.LEAVING:
-                self._end(member, "left")
-                self._say(f"replica {member.place} has left")
+        """It has nothing to say: a round would wait for it in vain; and if it is to leave, it may."""
+        self._leave_round(member)
+        if member.stage is Stage.LEAVING:
+            self._end(member, "left")
+            self._say(f"replica {member.place} has left")
 
     def _welcome(self, member: Member) -> None:
         member.arrives()
@@ -228,44 +233,46 @@ class Members:
 
     def _learned(self, member: Member, reference: Any, report: Report) -> list[dict[str, float]]:
         slots = member.leases.pop(reference)
-        member.learned(report, len(slots))
-        self._leases.finished += len(slots)
-        return report.metrics
+        self._leases.settle(member.learned(report, slots))
+        # A minibatch is one step, however often it has to be learned from.
+        return [metrics for metrics, new in zip(report.metrics, self._leases.learned(slots), strict=True) if new]
 
     def _replace(self, member: Member, why: str, mistake: bool = False) -> None:
-        """Somebody else for a place whose holder is lost; what it had is handed out again."""
+        """Somebody else for a place whose holder is lost; what it had, or had not sent, is handed out again."""
         if mistake and not self.visits.told():
             raise StriateError(f"replica {member.place}: {why}")
-        leaving, machine_left = member.stage is Stage.LEAVING, self._starter.machine_left(member.node)
-        member.failed_on.append(member.node)
-        # A machine may be found gone only after its processes were.
-        failures = sum(not self._starter.machine_left(node) for node in member.failed_on)
-        if failures >= _TRIES:
+        leaving, loss = member.stage is Stage.LEAVING, self.losses.add(member.name, member.nodes)
+        member.losses.append(loss)
+        if sum(not one.left for one in member.losses) >= _TRIES:
             raise StriateError(f"replica {member.place} failed {_TRIES} times in a row: {why}")
-        if machine_left:
-            self.gone += 1
-        else:
-            self.lost += 1
         for slots in member.leases.values():
             self._leases.give_back(slots)
-        how = "its machine left" if machine_left else why
-        self._end(member, f"lost: {how}" if not machine_left else how)
-        if leaving:
-            self._say(f"replica {member.place} was lost as it left ({how})")
-            return
-        self._say(f"replica {member.place} was lost ({how}); another takes its place")
-        self._begin(member)
+        self._leases.give_back(member.unsaid, told=True)
+        how = LEFT if loss.left else why
+        self._end(member, how if loss.left else f"lost: {how}")
+        said = f"as it left ({how})" if leaving else f"({how}); another takes its place"
+        self._say(f"replica {member.place} was lost {said}")
+        if not leaving:
+            self._begin(member)
 
-    def _look_around(self) -> None:
-        """Who has been given room; who has been silent for too long."""
+    def _looks(self) -> bool:
+        """Whether it is time to."""
         now = time.monotonic()
         if now - self._looked_s < (_ROOM_EVERY_S if self.at(Stage.WAITING) else _LOOK_EVERY_S):
-            return
+            return False
         self._looked_s = now
+        return True
+
+    def _look_for_room(self) -> None:
+        """Who has been given some; and whose machine is found to be gone."""
         for member in self.at(Stage.WAITING):
-            node = self._starter.placed(member.name)
-            if node is not None:
-                member.placed(node)
+            nodes = self._starter.placed(member.name)
+            if nodes is not None:
+                member.placed(nodes)
+        self.losses.look_again()
+
+    def _look_for_silence(self) -> None:
+        now = time.monotonic()
         for member in self.at(Stage.LOADING, Stage.HERE, Stage.LEAVING):
             patience = max(self._crew.patience_s, _LOADING_S if member.stage is Stage.LOADING else 0.0)
             if member.awaited and now - member.heard_s > patience:
@@ -273,7 +280,7 @@ class Members:
 
     def machine(self, member: Member) -> str | None:
         """Where it is, as people call it; None: it has no room yet."""
-        return None if member.node is None else self._starter.machine(member.node)
+        return self._starter.machine(member.nodes[0]) if member.nodes else None
 
     def steps_per_s(self) -> dict[int, float]:
         """Minibatches a second by place, of those who have learned from any."""
@@ -281,10 +288,7 @@ class Members:
 
     def exchanged(self) -> Counter[str]:
         """Pulls, pushes and bytes of all, as last heard."""
-        summed: Counter[str] = Counter()
-        for member in self._members:
-            summed.update(member.exchanged)
-        return summed
+        return sum((member.exchanged for member in self._members), Counter[str]())
 
     def close(self) -> None:
         """End all."""

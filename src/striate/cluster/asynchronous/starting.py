@@ -7,7 +7,7 @@ which machine that is. What waits for room is also what Ray's autoscaler starts 
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import ModuleType
 from typing import Any, Protocol
 
@@ -36,9 +36,9 @@ class Starting(Protocol):
     """Where replicas come from, as whoever leads them sees it: see `Starter`."""
 
     def begin(self, name: str) -> Any: ...  # noqa: D102
-    def placed(self, name: str) -> str | None: ...  # noqa: D102
+    def placed(self, name: str) -> tuple[str, ...] | None: ...  # noqa: D102
     def machine(self, node: str) -> str: ...  # noqa: D102
-    def machine_left(self, node: str | None) -> bool: ...  # noqa: D102
+    def machine_left(self, nodes: Sequence[str]) -> bool: ...  # noqa: D102
     def ready(self, references: list[Any], within_s: float) -> list[Any]: ...  # noqa: D102
     def answer(self, reference: Any) -> Any: ...  # noqa: D102
     def end(self, name: str, actor: Any) -> None: ...  # noqa: D102
@@ -94,12 +94,13 @@ class Starter:
             options["scheduling_strategy"] = PlacementGroupSchedulingStrategy(self._groups[name], rank)
         return self._ray.remote(kind).options(**options)
 
-    def placed(self, name: str) -> str | None:
-        """The machine's name in Ray, or None while there is no room."""
+    def placed(self, name: str) -> tuple[str, ...] | None:
+        """The machines of its processes, by rank and by their names in Ray; None while there is no room."""
         if name not in self._groups:
-            return str(self._ray.get_runtime_context().get_node_id())
+            return (str(self._ray.get_runtime_context().get_node_id()),)
         told = self._ray.util.placement_group_table(self._groups[name])
-        return str(told["bundles_to_node_id"][0]) if told["state"] == "CREATED" else None
+        seats = told["bundles_to_node_id"]
+        return tuple(str(seats[rank]) for rank in range(self._crew.processes)) if told["state"] == "CREATED" else None
 
     def machine(self, node: str) -> str:
         """What people call it."""
@@ -108,9 +109,9 @@ class Starter:
                 return str(one["NodeManagerHostname"])
         return socket.gethostname()
 
-    def machine_left(self, node: str | None) -> bool:
-        """Whether it is not there any more."""
-        return node is not None and not any(one["Alive"] for one in self._ray.nodes() if one["NodeID"] == node)
+    def machine_left(self, nodes: Sequence[str]) -> bool:
+        """Whether any of these is not there any more."""
+        return bool(nodes) and not {one["NodeID"] for one in self._ray.nodes() if one["Alive"]}.issuperset(nodes)
 
     def ready(self, references: list[Any], within_s: float) -> list[Any]:
         """Those whose answer is there, or comes within a time."""

@@ -55,6 +55,12 @@ class Visits:
             if visit.replica == replica and visit.left_s is None:
                 visit.left_step, visit.left_s, visit.how = step, self._now_s(), how
 
+    def correct(self, replica: str, how: str) -> None:
+        """Why it went is known better by now."""
+        for visit in self._all:
+            if visit.replica == replica and visit.left_s is not None:
+                visit.how = how
+
     def told(self) -> list[dict[str, Any]]:
         """All, in the order in which they came."""
         return [asdict(visit) for visit in self._all]

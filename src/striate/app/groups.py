@@ -154,6 +154,19 @@ class ExponentialGroup(Strict):
     steps: int = Field(4, ge=1)
 
 
+class FieldGroup(Strict):
+    """How a stage of a sparse autoencoder learns from single fields (striate.train.field_rules.FieldRule)."""
+
+    rule: Literal["components", "winners"] = Field("components", description="reconstruction ICA, or spherical k-means")
+    penalty: float = Field(1.0, ge=0, description="components: lambda, on the sum of answers")
+    forget: float = Field(0.01, ge=0, lt=1, description="share of what the rule remembers that is forgotten at each step")
+    settle: float = Field(0.2, gt=0, lt=1, description="share of the stage's steps that go to mean and covariance")
+    keep: int | None = Field(None, ge=1, description="principal components of a field to learn from; null: all")
+    floor: float = Field(0.01, ge=0, description="added to each component's variance, as a share of the mean one")
+    fields: int = Field(4, ge=1, description="of each picture at a step")
+    apart: float = Field(0.0, ge=0, le=1, description="share of the learning steps in which each bank learns for itself")
+
+
 class TrainGroup(Strict):
     """The learning rule, its schedule, and what is kept."""
 
@@ -197,7 +210,10 @@ class TrainGroup(Strict):
     average: float = Field(0.0, ge=0, lt=1, description="convnets: share of the past in a running average of the parameters")
     compile: Literal["none", "norms", "net", "graphs"] = Field("none", description="convnets: what torch compiles")
     penalty: list[float] = Field([0.1], min_length=1, description="sparse autoencoders: lambda; one, or one a stage")
-    together: Literal["joint", "apart", "greedy"] = Field("joint", description="sparse autoencoders: how stages learn")
+    together: Literal["joint", "apart", "greedy", "fields"] = Field(
+        "joint", description="sparse autoencoders: how stages learn; fields: one after another, from whitened fields"
+    )
+    fields: list[FieldGroup] = Field(default_factory=list, description="together=fields: one rule a stage")
     optimiser: Literal["adagrad", "sgd"] = Field("adagrad", description="sparse autoencoders")
     forget: float = Field(0.0, ge=0, lt=1, description="optimiser=adagrad: share of the sums of squares forgotten at each step")
     top_first: float = Field(

@@ -78,3 +78,42 @@ def _kept(spectrum: Spectrum, delete: int) -> int:
     if not 0 <= delete < dim:
         raise BadInput(f"preprocess.delete must be from 0 to {dim - 1} for data of {dim} dimensions, found {delete}")
     return dim - delete
+
+
+@dataclass(frozen=True)
+class Principal:
+    """Rows as principal components of variance one, and back.
+
+    Attributes:
+        mean: (d,).
+        forward: (d, k): (rows - mean) @ forward are the components.
+        backward: (k, d): components @ backward + mean are the rows, on the directions kept.
+    """
+
+    mean: Tensor
+    forward: Tensor
+    backward: Tensor
+
+
+def principal(mean: Tensor, covariance: Tensor, keep: int | None = None, floor: float = 0.0) -> Principal:
+    """The strongest directions, each divided by its deviation.
+
+    Args:
+        mean: (d,).
+        covariance: (d, d).
+        keep: how many directions; None for all that vary.
+        floor: added to each variance, as a share of their mean.
+
+    Raises:
+        BadInput: more directions than there are, or nothing varies.
+    """
+    found = spectrum(covariance)
+    rank = int((found.values > _RANK_TOLERANCE * found.values[0]).sum()) if found.values[0] > 0 else 0
+    kept = rank if keep is None else keep
+    if not 0 < kept <= len(mean):
+        raise BadInput(f"{len(mean)} numbers a row that vary in {rank} directions: {kept} of them cannot be kept")
+    if kept > rank and floor == 0:
+        raise BadInput(f"rows vary in {rank} directions, {kept} were to be kept: keep fewer, or set a floor")
+    deviations = (found.values[:kept] + floor * found.values.mean()).sqrt()
+    vectors = found.vectors[:, :kept]
+    return Principal(mean, vectors / deviations, (vectors * deviations).t())

@@ -16,6 +16,8 @@ from striate.models.sparse import NetSpec, SparseNet, StageSpec
 from striate.models.sparse.shapes import costs
 from striate.models.sparse.trained import TrainedSparseNet
 from striate.train import schedule
+from striate.train.field_rules import FieldRule
+from striate.train.fields import FieldLearner, FieldSettings
 from striate.train.sparse import SparseLearner, SparseSettings
 
 # Pictures that first filters are taken from.
@@ -30,7 +32,10 @@ def build_sparse(prepared: Prepared, resumed: Parts | None) -> Subject:
         keep_memory()
     spec = net_spec(group, prepared.preprocessor.shape)
     dtype = choose_dtype(recipe.train.dtype, prepared.device)
+    by_fields = recipe.train.together == "fields"
     if prepared.share.count > 1 or prepared.profile:
+        if by_fields:
+            raise BadInput("train.together=fields learns in one process, unprofiled: its stages are small")
         known = resumed.sparse if resumed is not None else None
         title = title_of(spec, recipe.train.batch_size, dtype.itemsize, group.tied_decoder)
         rule = sparse_settings(recipe, prepared.total_steps)
@@ -44,10 +49,16 @@ def build_sparse(prepared: Prepared, resumed: Parts | None) -> Subject:
         else:
             net.start_from(prepared.rows.take(np.arange(min(len(prepared.rows), _STARTED_FROM))), draws)
     net = net.to(prepared.device)
-    settings = sparse_settings(recipe, prepared.total_steps)
-    learner = SparseLearner(net, settings, schedule(schedule_settings(recipe.train), prepared.total_steps), dtype=dtype)
+    rates = schedule(schedule_settings(recipe.train), prepared.total_steps)
+    learner: SparseLearner | FieldLearner
+    if by_fields:
+        learner = FieldLearner(net, field_settings(recipe, prepared.total_steps), rates, dtype=dtype)
+    else:
+        learner = SparseLearner(net, sparse_settings(recipe, prepared.total_steps), rates, dtype=dtype)
 
     def current() -> TrainedSparseNet:
+        if isinstance(learner, FieldLearner):
+            learner.lay_down()
         state = {name: tensor.cpu() for name, tensor in net.state().items()}
         return TrainedSparseNet(spec, state, group.tied_decoder, group.pool_floor)
 
@@ -93,6 +104,8 @@ def sparse_settings(recipe: Recipe, total_steps: int) -> SparseSettings:
             f"train.penalty has {len(train.penalty)} numbers: give one, or one for each of {len(group.stages)} stages"
         )
     penalty = train.penalty * len(group.stages) if len(train.penalty) == 1 else train.penalty
+    if train.together == "fields":
+        raise BadInput("train.together=fields learns stage after stage in one process: take joint, apart or greedy")
     return SparseSettings(
         sparsity=tuple(penalty),
         together=train.together,
@@ -101,3 +114,17 @@ def sparse_settings(recipe: Recipe, total_steps: int) -> SparseSettings:
         unit=train.unit_filters,
         total_steps=total_steps,
     )
+
+
+def field_settings(recipe: Recipe, total_steps: int) -> FieldSettings:
+    """The recipe's rules of stages that learn from fields.
+
+    Raises:
+        BadInput: not one rule a stage.
+    """
+    group, rules = recipe.model, recipe.train.fields
+    assert isinstance(group, SparseGroup)
+    if len(rules) != len(group.stages):
+        raise BadInput(f"train.fields has {len(rules)} rules for {len(group.stages)} stages: give one for each")
+    chosen = tuple(FieldRule(**one.model_dump()) for one in rules[: group.first])
+    return FieldSettings(chosen, total_steps, recipe.seed)

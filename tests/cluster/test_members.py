@@ -196,7 +196,7 @@ def test_whatever_comes_and_goes_shards_have_as_many_minibatches_as_were_asked_f
             workshop.turn = number
             told += len(members.work())
     told += until(members, lambda: members.done and not members._leases.make_up(len(workshop.applied)))
-    assert set(workshop.learned) == set(range(total)) and told == total == members._leases.finished
+    assert set(workshop.learned) == set(range(total)) and told == total == members._leases.finished == members._leases.settled
     assert len(workshop.applied) >= total and sum(workshop.learned.values()) <= total + members._leases.redone
     if not deaths:
         # What shards forgot is made up for, no more and no less.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,8 @@ from striate.models.convnet import ConvNet, named_net
 from striate.models.convnet.trained import TrainedConvNet
 from striate.models.rbm import RBM, Bernoulli, Gaussian
 from striate.models.sparse import NetSpec, SparseNet, StageSpec
-from striate.models.sparse.trained import TrainedSparseNet
+from striate.models.sparse.trained import TrainedSparseNet, sparse_encoder
+from striate.models.top import new_top
 from striate.preprocess import Preprocessor
 from striate.preprocess.preprocessor import PreprocessSettings
 
@@ -133,6 +134,15 @@ def sparse(sharing: str = "untied", shape: Shape = (1, 9, 11)) -> Small:
     return Small(Parts(sparse=trained), preprocessor(shape, kind="standardise", contrast=sharing == "tiled"), shape)
 
 
+def recogniser() -> Small:
+    below, draws = sparse("tiled", (3, 13, 15)), Draws(0, purpose="top/")
+    encoder = sparse_encoder(below.preprocessor, below.parts.sparse)
+    top = new_top(encoder.encode(pictures(below.image_shape))[encoder.layers[-1]], 3, "one-against-all")
+    top = replace(top, weights=draws.normal("weights", top.weights.shape), bias=draws.normal("bias", top.bias.shape))
+    parts = replace(below.parts, top=top)
+    return Small(parts, below.preprocessor, below.image_shape, ("lying", "standing", "flat"))
+
+
 KINDS: dict[str, Callable[[], Small]] = {
     "binary": binary,
     "gaussian": gaussian,
@@ -153,6 +163,7 @@ VARIANTS: dict[str, Callable[[], Small]] = {
     "race-tanh": lambda: convnet("race-tanh", (3, 17, 16), 15, 0.05),
     "tiled": lambda: sparse("tiled", (3, 13, 15)),
     "tied": lambda: sparse("tied", (3, 13, 15)),
+    "recogniser": recogniser,
 }
 
 

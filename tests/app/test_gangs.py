@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from safetensors.torch import load_file
 
+from striate.app.build import build
+from striate.app.gangs import check_gang
+from striate.app.recipe import load_recipe
+from striate.errors import BadInput
 from striate.train.checkpoint import read_json
 from striate.train.run import read_metrics
 from training import stages_of_one, striate
@@ -68,3 +74,21 @@ def test_what_gangs_cannot_do_is_said_before_anything_is_written(place: Path, as
     done = striate("train", recipe, "data.store=store", "--run", "no", "--replicas", 2, *rest, folder=place)
     assert done.returncode == 2 and said in done.stderr, done.stderr
     assert not (place / "no").exists()
+
+
+def test_gangs_are_not_for_gpus_yet(place: Path) -> None:
+    """Whether a GPU was asked for or is what `auto` has found; one process a replica may have it."""
+    experiment = build(load_recipe(place / "tiny.yaml", [f"data.store={place / 'store'}"]), print)
+    on_gpu = replace(experiment, device=torch.device("cuda", 0))
+    with pytest.raises(BadInput, match=r"compute on processors, found device=auto \(cuda:0\): set device=cpu, or leave --pr"):
+        check_gang(on_gpu, 2)
+    check_gang(on_gpu, 1)
+    check_gang(experiment, 2)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_gangs_on_a_gpu_are_refused_before_anything_is_written(place: Path) -> None:
+    asked = ("tiny.yaml", "data.store=store", "device=cuda", "--run", "gpu", "--replicas", 2, "--processes", 2)
+    done = striate("train", *asked, folder=place)
+    assert done.returncode == 2 and "compute on processors, found device=cuda (cuda" in done.stderr, done.stderr
+    assert not (place / "gpu").exists()

@@ -14,7 +14,7 @@ import pytest
 
 from striate.app.alike import check_here, facts
 from striate.app.crew_files import parse_wanted, read_now
-from striate.app.exchanging import chosen_rule, rates, warm_start
+from striate.app.exchanging import chosen_rule, intervals, rates, takes_advice, warm_start
 from striate.app.groups import ExchangeGroup
 from striate.app.load import load_model
 from striate.app.recipe import load_recipe
@@ -37,10 +37,11 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_run_of_two_whose_driver_is_killed_goes_on_with_one_and_then_alone(place: Path) -> None:
-    """Checkpoints know neither replicas nor shards; every line of the curves is there once."""
+    """Checkpoints know neither replicas nor shards; every line of the curves is there once; an interval once taken is kept."""
     run, said = place / "run", place / "said"
     said.mkdir()
     longer = ("train.epochs=40", "train.log_every=100", "train.checkpoint_every_s=0.5", "cluster.exchange.shards=2")
+    longer += ("cluster.exchange.push_every=auto",)
     driver = start(
         "train", place / "tiny.yaml", f"data.store={place / 'store'}", *longer, "--run", run, "--replicas", 2, said=said
     )
@@ -52,6 +53,12 @@ def test_a_run_of_two_whose_driver_is_killed_goes_on_with_one_and_then_alone(pla
     driver.join()
     reached = CheckpointFolder(run / "checkpoints").steps()[-1]
     assert 0 < reached < 3000
+    record = json.loads((run / "run.json").read_text())
+    interval = record["exchange_every"]
+    every = f"every {interval} steps" if interval > 1 else "at every step"
+    assert f"an exchange {every}: advised, and kept to" in (said / "out").read_text()
+    # As it might have been found in another hour.
+    (run / "run.json").write_text(json.dumps({**record, "exchange_every": 13}))
     done = striate("resume", run, "--replicas", 1, "--json")
     assert done.returncode == 0, done.stderr
     assert "Traceback" not in done.stderr and json.loads(done.stdout)["steps"] == 3000
@@ -63,6 +70,7 @@ def test_a_run_of_two_whose_driver_is_killed_goes_on_with_one_and_then_alone(pla
     assert last["pushes_refused"] == last["pushes_lost"] == 0
     record = json.loads((run / "run.json").read_text())["cluster"]
     assert record["replicas"] == 1 and record["shards"] == 2 and record["rule"] == "delta"
+    assert record["plan"]["push_every"] == record["plan"]["taken"] == 13
     assert sum(record["staleness"].values()) == record["updates"] and record["plan"]["parameters"] == 24 * 108 + 24 + 108
     assert not (run / "shards").exists()
     assert load_model(run).rbm.num_hidden == 24
@@ -121,6 +129,8 @@ def test_a_person_changes_how_many_there_are_while_it_goes(place: Path) -> None:
         (("--replicas", 2, "cluster.exchange.momentum=0.5"), "give cluster.exchange.rate, too"),
         (("--replicas", 2, "train.dtype=fp64"), "replicas exchange float32"),
         (("--replicas", 2, "cluster.exchange.pull_evry=3"), "did you mean cluster.exchange.pull_every?"),
+        (("--replicas", 2, "cluster.exchange.pull_every=0"), "pull_every: expected a number of steps from 1, or auto, found 0"),
+        (("--replicas", 2, "cluster.exchange.mode=local", "cluster.exchange.push_every=auto"), "is for mode=downpour"),
         (("--replicas", 2, "--profile"), "--profile is for --processes"),
         (("--replicas", 0), "expected a number of replicas from 1, or LEAST:MOST as 2:8, found '0'"),
         (("--replicas", "3:2"), "expected a number of replicas from 1, or LEAST:MOST as 2:8, found '3:2'"),
@@ -168,6 +178,32 @@ def test_one_replica_begins_where_several_would_overshoot() -> None:
     assert warm_start(group, True, 1, 10_000) == warm_start(group, False, 2, 10_000) == 0
     assert warm_start(ExchangeGroup(mode="synchronous"), True, 2, 10_000) == 0
     assert warm_start(ExchangeGroup(warm_start_steps=7), False, 2, 10_000) == 7
+
+
+@pytest.mark.parametrize(
+    ("exchange", "gradients", "advised", "found"),
+    [
+        ({}, True, None, (1, 1)),
+        ({"pull_every": 3, "push_every": 2}, True, 9, (3, 2)),
+        ({"pull_every": 3, "push_every": 2}, False, 9, (2, 2)),
+        ({"pull_every": "auto", "push_every": "auto"}, True, 9, (9, 9)),
+        ({"pull_every": "auto", "push_every": "auto"}, True, None, (1, 1)),
+        ({"pull_every": "auto", "push_every": 4}, True, 9, (9, 4)),
+        ({"push_every": "auto"}, False, 9, (9, 9)),
+        ({"mode": "diloco"}, False, None, (50, 50)),
+        ({"mode": "synchronous"}, True, None, (1, 1)),
+    ],
+)
+def test_intervals_are_the_recipe_s_or_the_plan_s(
+    exchange: dict[str, Any], gradients: bool, advised: int | None, found: tuple[int, int]
+) -> None:
+    assert intervals(ExchangeGroup(**exchange), gradients, advised) == found
+
+
+def test_changes_take_no_advice_on_pulls() -> None:
+    """They are answered at each push, so there is nothing to choose."""
+    group = ExchangeGroup(pull_every="auto", push_every=4)
+    assert takes_advice(group, True) and not takes_advice(group, False)
 
 
 @pytest.mark.parametrize(

@@ -75,6 +75,25 @@ def test_every_minibatch_counts_once(ray: ModuleType, tmp_path: Path) -> None:
     made.close()
 
 
+def test_everybody_exchanges_as_seldom_as_the_plan_advises(ray: ModuleType, tmp_path: Path) -> None:
+    """Also who comes later; the numbers are asked for once, and no minibatch is lost for it."""
+    advised: list[int] = []
+
+    def take(interval: int) -> tuple[int, int]:
+        advised.append(interval)
+        return 10, 10
+
+    made = crews.fleet(ray, crews.crew(tmp_path, replicas=1, take=take), 300, step_s=0.004)
+    made.members.want(Wanted(1, 2))
+    state = crews.run(made, 300)
+    told, plan, lives = made.counted(), made.plan, len(made.members.visits.told())
+    made.close()
+    assert plan is not None and advised == [plan.advised_interval] == [plan.taken]
+    assert plan.pull_every == plan.push_every == 10 and torch.equal(state["weight"], torch.full((10,), 300.0))
+    # Of ten each, but for each one's last.
+    assert told["pushes"] <= 300 / 10 + lives
+
+
 def test_rounds_of_changes_apply_means(ray: ModuleType, tmp_path: Path) -> None:
     """Two members with 4 steps each a round: every round adds 4, and nothing is stale."""
     pace = Pace(push_every=4, rounds=True, rates=Rates(1.0, 0.0))
@@ -218,9 +237,10 @@ def test_the_plan_s_arithmetic() -> None:
     assert plan.server_bytes == 12e6 and plan.bytes_a_step == 8e6
     assert plan.exchange_share == pytest.approx(0.5) and plan.server_share == pytest.approx(0.5)
     # 4 ms in 9 parts of the time to one: 36 ms of steps.
-    assert plan.better_interval == 9 and len(plan.lines()) == 3
+    assert plan.better_interval == 9 and "push_every=9 would leave 10% to exchanging" in plan.lines()[-1]
     better = Plan(1_000_000, 1, 2, 1, 9, 9, 4e-3, 1e-3, 3e-3, 1e-3)
-    assert better.exchange_share == pytest.approx(0.1) and better.better_interval is None and len(better.lines()) == 2
+    assert better.exchange_share == pytest.approx(0.1) and better.better_interval is None
+    assert not any("would leave" in line for line in better.lines())
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -32,6 +33,30 @@ def test_exchanging_as_advised_takes_a_twentieth_of_steps_or_is_seldom_enough(st
 
 def test_advice_does_not_hang_on_the_interval_it_was_measured_at() -> None:
     assert replace(PLAN, pull_every=7, push_every=5).advised_interval == PLAN.advised_interval == 3
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        (
+            {},
+            "an exchange every 3 steps is advised: cluster.exchange.pull_every=auto cluster.exchange.push_every=auto takes ",
+        ),
+        ({"pull_every": 3, "push_every": 3}, "an exchange every 3 steps, as is advised"),
+        ({"pull_every": 3}, "an exchange every 3 steps is advised: cluster.exchange.pull_every=auto "),
+        ({"step_s": 1.0}, "an exchange at every step, as is advised"),
+        ({"taken": 3, "pull_every": 3, "push_every": 3}, "an exchange every 3 steps: advised, and kept to"),
+        ({"taken": 8, "pull_every": 8, "push_every": 8}, "an exchange every 8 steps: advised, and kept to"),
+    ],
+)
+def test_what_is_advised_is_said_in_a_number(changed: dict[str, Any], said: str) -> None:
+    [advice] = [line for line in replace(PLAN, **changed).lines() if "advised" in line]
+    assert advice.startswith(said)
+
+
+def test_rounds_are_given_no_advice() -> None:
+    """How often they average is part of how they learn."""
+    assert not any("advised" in line for line in replace(PLAN, rounds=True).lines())
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,8 @@ from striate.train import Rates
 from striate.train.exchanged import GivesGradients
 
 _WARM_START = 100
+# Steps from push to push where replicas train by themselves; DiLoCo's authors take 500, on models of months.
+_APART = 50
 
 
 def chosen_rule(exchange: ExchangeGroup, learner: Any) -> tuple[str, bool]:
@@ -33,6 +35,31 @@ def chosen_rule(exchange: ExchangeGroup, learner: Any) -> tuple[str, bool]:
             "changes: set cluster.exchange.rule=delta"
         )
     return exchange.rule, exchange.rule != "delta"
+
+
+def intervals(exchange: ExchangeGroup, gradients: bool, advised: int | None = None) -> tuple[int, int]:
+    """Steps from pull to pull, and from push to push.
+
+    Args:
+        exchange: the recipe's group.
+        gradients: whether they are what is sent; changes are answered at each push.
+        advised: what `auto` stands for; None: 1, which a plan will put right.
+    """
+    push = exchange.push_every or (_APART if exchange.mode in ("local", "diloco") else 1)
+    found = [(advised or 1) if every == "auto" else every for every in (exchange.pull_every, push)]
+    return found[0 if gradients else 1], found[1]
+
+
+def takes_advice(exchange: ExchangeGroup, gradients: bool) -> bool:
+    """Whether an interval is the plan's to choose.
+
+    Raises:
+        BadInput: in rounds, whose intervals are part of how they learn.
+    """
+    found = exchange.push_every == "auto" or (gradients and exchange.pull_every == "auto")
+    if found and exchange.mode != "downpour":
+        raise BadInput(f"cluster.exchange.push_every=auto is for mode=downpour: mode={exchange.mode} takes a number of steps")
+    return found
 
 
 def warm_start(exchange: ExchangeGroup, gradients: bool, replicas: int, total_steps: int) -> int:

@@ -68,6 +68,11 @@ def check_gang(experiment: Experiment, processes: int) -> None:
     """
     sections = sections_of(experiment, processes)
     if sections is not None:
+        if experiment.device.type != "cpu":
+            raise BadInput(
+                f"replicas of several processes compute on processors, found device={experiment.recipe.device} "
+                f"({experiment.device}): set device=cpu, or leave --processes out"
+            )
         flat = Flat([one for section in sections for one in section])
         shards_by_process(flat, _sizes(sections), num_shards(experiment, processes))
 

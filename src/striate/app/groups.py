@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
 
 class Strict(BaseModel):
@@ -219,6 +219,7 @@ class TrainGroup(Strict):
     top_first: float = Field(
         0.0, ge=0, le=1, description="recognisers: share of the run in which the top alone learns; 1: stages stay as they are"
     )
+    top_rate: float = Field(30.0, gt=0, description="recognisers: factor on the top's rate: its inputs are of length one")
     unit_filters: bool = Field(True, description="sparse autoencoders: keep the encoder's filters at norm one")
     workers: int | None = Field(None, ge=0, description="convnets: threads that decode and cut; null: one a core")
     log_every: int = Field(50, ge=1)
@@ -239,8 +240,12 @@ class ExchangeGroup(Strict):
         "auto", description="of the parameter shards; auto: the model's own for gradients, delta where it gives none"
     )
     shards: int | None = Field(None, ge=1, description="processes that hold parameters; null: one for every 64 million")
-    pull_every: int = Field(1, ge=1, description="steps from pull to pull; changes (rule=delta) are answered at each push")
-    push_every: int | None = Field(None, ge=1, description="steps from push to push; null: 1, local and diloco 50")
+    pull_every: int | Literal["auto"] = Field(
+        1, description="steps from pull to pull; auto: as planned; changes (rule=delta) are answered at each push"
+    )
+    push_every: int | Literal["auto"] | None = Field(
+        None, description="steps from push to push; auto: as planned; null: 1, local and diloco 50"
+    )
     rate: float | None = Field(
         None, gt=0, description="the shards' learning rate; null: the recipe's schedule (diloco: 0.7; delta: 1 / K)"
     )
@@ -253,6 +258,14 @@ class ExchangeGroup(Strict):
     snapshot_every_s: float = Field(5.0, gt=0, description="seconds of updates that a lost shard may lose")
     snapshots: Path | None = Field(None, description="folder for them, which all machines see; null: in the run directory")
     patience_s: float = Field(60.0, gt=0, description="how long a replica may be silent before it is replaced")
+
+    @field_validator("pull_every", "push_every", mode="before")
+    @classmethod
+    def _interval(cls, every: Any, info: ValidationInfo) -> Any:
+        left_out = every is None and info.field_name == "push_every"
+        if not left_out and every != "auto" and not (isinstance(every, int) and every >= 1):
+            raise ValueError(f"expected a number of steps from 1, or auto, found {every!r}")
+        return every
 
 
 class ClusterGroup(Strict):

@@ -21,6 +21,7 @@ from striate.app.alike import facts
 from striate.app.build import Experiment
 from striate.app.crew_files import CrewFiles
 from striate.app.exchanging import chosen_rule as chosen_rule
+from striate.app.exchanging import intervals, takes_advice
 from striate.app.exchanging import rates as rates
 from striate.app.exchanging import warm_start as warm_start
 from striate.app.gangs import check_gang, described, gang_bytes, num_shards, sections_of
@@ -39,8 +40,8 @@ from striate.errors import BadInput
 from striate.train import Run
 from striate.train.checkpoint import read_json
 
-# Steps from push to push where replicas train by themselves; DiLoCo's authors take 500, on models of months.
-_APART = 50
+# In run.json: the interval that `auto` has taken, for good.
+_TAKEN = "exchange_every"
 
 
 @dataclass(frozen=True)
@@ -170,7 +171,8 @@ def check_crew(experiment: Experiment, asked: Asked | None) -> None:
     train = recipe.train
     if train.dtype == "fp64":
         raise BadInput("train.dtype=fp64 is for processes that share a model: replicas exchange float32")
-    chosen_rule(recipe.cluster.exchange, learner)
+    _, gradients = chosen_rule(recipe.cluster.exchange, learner)
+    takes_advice(recipe.cluster.exchange, gradients)
     for name, given in (
         ("plateau", train.plateau is not None),
         ("until_error", train.until_error is not None),
@@ -189,10 +191,14 @@ def _crew(experiment: Experiment, run: Run, asked: Asked, processors: int, gpus:
     recipe, learner = experiment.recipe, experiment.subject.learner
     exchange = recipe.cluster.exchange
     rule, gradients = chosen_rule(exchange, learner)
-    rounds = exchange.mode != "downpour"
-    apart = exchange.mode in ("local", "diloco")
-    push_every = exchange.push_every or (_APART if apart else 1)
+    rounds, taken = exchange.mode != "downpour", read_json(run.path / "run.json").get(_TAKEN)
     given = os.environ.get("OMP_NUM_THREADS")
+
+    advice = takes_advice(exchange, gradients)
+
+    def take(interval: int) -> tuple[int, int]:
+        run.describe(**{_TAKEN: interval})
+        return intervals(exchange, gradients, interval)
 
     def threads_of(count: int) -> int:
         return int(given) if given else max(1, processors // (count * asked.processes))
@@ -216,8 +222,7 @@ def _crew(experiment: Experiment, run: Run, asked: Asked, processors: int, gpus:
         rule=rule,
         job=Job(
             Pace(
-                exchange.pull_every if gradients else push_every,
-                push_every,
+                *intervals(exchange, gradients, taken),
                 rounds,
                 rates(exchange, recipe.train.momentum, gradients, asked.replicas),
                 rule_ahead(rule, rounds),
@@ -233,4 +238,6 @@ def _crew(experiment: Experiment, run: Run, asked: Asked, processors: int, gpus:
         patience_s=exchange.patience_s,
         gpus=min(1.0, gpus / (asked.replicas * asked.processes)) if experiment.device.type == "cuda" else 0.0,
         processes=asked.processes,
+        taken=taken if advice else None,
+        take=take if advice and taken is None else None,
     )

@@ -18,8 +18,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from striate.app.exchanging import chosen_rule, intervals, rates, warm_start
 from striate.app.groups import ExchangeGroup
-from striate.app.replicas import chosen_rule, rates, warm_start
 from striate.cluster.ahead import rule_ahead
 from striate.cluster.replica import Pace
 from striate.cluster.virtual import Course, Machines, Team, train
@@ -269,10 +269,8 @@ class Track:
             return SparseLearner(net, SparseSettings(), lambda step: Rates(rate, 0.0))
 
         rule, gradients = chosen_rule(exchange, make())
-        every = exchange.push_every or 1
         pace = Pace(
-            exchange.pull_every if gradients else every,
-            every,
+            *intervals(exchange, gradients),
             exchange.mode != "downpour",
             rates(exchange, 0.0, gradients, count),
             rule_ahead(rule, exchange.mode != "downpour") if entrant.own_steps else "",

@@ -65,6 +65,7 @@ class Order:
         following: the one that will probably follow.
         rates: for the shards' rule, where they depend on how many replicas there are; None: the job's.
         threads: of products from now on; None: the job's.
+        every: steps from pull to pull and from push to push from now on; None: the job's.
         fresh: whether to begin with the shards' parameters of now, after others may have gone on alone.
     """
 
@@ -72,6 +73,7 @@ class Order:
     following: int | None
     rates: Rates | None = None
     threads: int | None = None
+    every: tuple[int, int] | None = None
     fresh: bool = False
 
 
@@ -121,10 +123,14 @@ class ReplicaActor:
         keep_memory()
         self._bench = bring(brought, rows)
         self._doors = Doors([RayDoor(shard) for shard in shards], cuts, name, job.packer)
-        self._replica: Replica[Any] = Replica(self._bench.learner, self._doors, job.pace, gradients=job.gradients)
+        self._gradients = job.gradients
+        self._replica = self._begun(job.pace)
         self._reader = ThreadPoolExecutor(1, thread_name_prefix="batches")
         self._next: tuple[int, Future[Any]] | None = None
         self._rounds, self._threads, self._last_s = job.pace.rounds, job.threads, 0.0
+
+    def _begun(self, pace: Pace) -> Replica[Any]:
+        return Replica(self._bench.learner, self._doors, pace, gradients=self._gradients)
 
     def work(self, order: Order) -> Report:
         """Learn from minibatches by number; the one that will follow is read meanwhile."""
@@ -147,6 +153,12 @@ class ReplicaActor:
         )
 
     def _take(self, order: Order) -> None:
+        pace = self._replica.pace
+        pull_every, push_every = order.every or (pace.pull_every, pace.push_every)
+        if (pull_every, push_every) != (pace.pull_every, pace.push_every):
+            # As at the beginning, which is when it happens: nothing but the learner is kept.
+            self._replica.flush()
+            self._replica = self._begun(replace(pace, pull_every=pull_every, push_every=push_every))
         if order.rates is not None:
             self._replica.pace = replace(self._replica.pace, rates=order.rates)
         threads = order.threads or self._threads

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from striate.cluster.asynchronous.actors import Job
+from striate.cluster.asynchronous.actors import Job, Order
 from striate.train.updates import Rates
 
 
@@ -47,6 +47,9 @@ class Crew:
             the job says, on whatever machine has room.
         near: whether shards stay on the driver's machine, whose disk has their snapshots.
         processes: of each replica.
+        taken: the interval between exchanges that an earlier sitting has taken, as its plan advised; None: none.
+        take: told what the plan advises, gives steps from pull to pull and from push to push; None: the job's are as they are.
+        every: those, once they are known; None: the job's.
     """
 
     replicas: int
@@ -64,11 +67,20 @@ class Crew:
     threads: Callable[[int], int] | None = None
     near: bool = False
     processes: int = 1
+    taken: int | None = None
+    take: Callable[[int], tuple[int, int]] | None = None
+    every: tuple[int, int] | None = None
 
     @property
     def wanted(self) -> Wanted:
         """To begin with."""
         return Wanted(self.replicas if self.least is None else self.least, self.replicas)
+
+    def order(self, slots: Sequence[int], following: int | None, active: int, fresh: bool) -> Order:
+        """These minibatches to one of so many replicas."""
+        rates = None if self.rates is None else self.rates(active)
+        threads = None if self.threads is None else self.threads(active)
+        return Order(slots, following, rates, threads, self.every, fresh)
 
 
 class Slots:

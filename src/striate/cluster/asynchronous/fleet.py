@@ -12,7 +12,7 @@ from __future__ import annotations
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from types import ModuleType
 from typing import Any
 
@@ -102,9 +102,17 @@ class Fleet:
         self._begun = True
         self._wait_for_enough()
         if len(self.members):
-            self.plan = self._measured()
+            self.plan = self._taken(self._measured())
             for line in self.plan.lines():
                 self._say(line)
+
+    def _taken(self, plan: Plan) -> Plan:
+        """With the interval that it advises, where that is what is wanted: everybody's next order says so."""
+        if self.crew.take is None:
+            return plan
+        every = self.crew.take(plan.advised_interval)
+        self.crew = self.members.crew = replace(self.crew, every=every)
+        return replace(plan, taken=plan.advised_interval, pull_every=every[0], push_every=every[1])
 
     def _measured(self) -> Plan:
         """How long a step and exchanges take, on the first replica and from here."""
@@ -116,11 +124,12 @@ class Fleet:
         pace, memories = self.crew.job.pace, RULES[self.crew.rule].memories
         counts = (self.flat.size, memories, len(self.members), len(self.shards.cuts), pace.pull_every, pace.push_every)
         pull_s, push_s, update_s = self.shards.exchange_s()
+        plan = Plan(*counts, step_s, pull_s, push_s, update_s, rounds=pace.rounds, taken=self.crew.taken)
         if len(self._sizes) == 1:
-            return Plan(*counts, step_s, pull_s, push_s, update_s)
+            return plan
         # Processes exchange at the same time; the one that has most takes longest.
-        share = max(self._sizes) / self.flat.size
-        return Plan(*counts, step_s, share * pull_s, share * push_s, update_s, tuple(self._sizes), self._border_bytes)
+        share, held = max(self._sizes) / self.flat.size, tuple(self._sizes)
+        return replace(plan, pull_s=share * pull_s, push_s=share * push_s, held=held, border_bytes=self._border_bytes)
 
     def _wait_for_enough(self) -> None:
         begun, said = time.monotonic(), False

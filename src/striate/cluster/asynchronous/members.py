@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from striate.cluster.asynchronous.actors import Order, Report
+from striate.cluster.asynchronous.actors import Report
 from striate.cluster.asynchronous.crew import Crew, Wanted
 from striate.cluster.asynchronous.leases import READY, Leases
 from striate.cluster.asynchronous.losses import LEFT, Losses
@@ -33,7 +33,8 @@ class Members:
     """All places.
 
     Args:
-        starter, crew: see there.
+        starter: begins replicas, hears them and ends them.
+        crew: see there.
         leases: what there is to learn from.
         expect: told who takes part in rounds, whenever that changes.
         say: told of who comes and goes.
@@ -42,6 +43,7 @@ class Members:
         losses: of replicas, and of their machines.
         visits: who was there when.
         wanted: how many there should be.
+        crew: the settings; what orders say of them may change.
     """
 
     def __init__(
@@ -52,7 +54,7 @@ class Members:
         expect: Callable[[list[str]], None],
         say: Callable[[str], None],
     ) -> None:
-        self._starter, self._crew, self._leases, self._expect, self._say = starter, crew, leases, expect, say
+        self._starter, self.crew, self._leases, self._expect, self._say = starter, crew, leases, expect, say
         self._members: list[Member] = []
         self._round: set[str] = set()
         self._looked_s = 0.0
@@ -134,7 +136,7 @@ class Members:
     def _hand_out(self) -> None:
         """Leases to whoever has too few; whoever gets none has nothing left to do, and sends what is left."""
         active = self.active()
-        if self._crew.job.pace.rounds and not self._leases.all_out and not self._round.issuperset(one.name for one in active):
+        if self.crew.job.pace.rounds and not self._leases.all_out and not self._round.issuperset(one.name for one in active):
             self._meet(active)
         else:
             for _ in range(READY):
@@ -160,10 +162,7 @@ class Members:
         if not slots:
             self._flush(member)
             return
-        crew = self._crew
-        rates = None if crew.rates is None else crew.rates(active)
-        threads = None if crew.threads is None else crew.threads(active)
-        order = Order(slots, self._leases.following, rates, threads, member.behind)
+        order = self.crew.order(slots, self._leases.following, active, member.behind)
         member.ordered(member.actor.work.remote(order), slots)
 
     def _flush(self, member: Member) -> None:
@@ -274,7 +273,7 @@ class Members:
     def _look_for_silence(self) -> None:
         now = time.monotonic()
         for member in self.at(Stage.LOADING, Stage.HERE, Stage.LEAVING):
-            patience = max(self._crew.patience_s, _LOADING_S if member.stage is Stage.LOADING else 0.0)
+            patience = max(self.crew.patience_s, _LOADING_S if member.stage is Stage.LOADING else 0.0)
             if member.awaited and now - member.heard_s > patience:
                 self._replace(member, f"silent for {patience:.0f} s")
 

@@ -33,6 +33,8 @@ class Plan:
         update_s: seconds that all shards together need for one update.
         held: parameters of each process of a replica, where there are several.
         border_bytes: a step brings to each of them from the others.
+        rounds: whether all wait for all, at an interval that is part of how they learn.
+        taken: the interval that was advised once and is kept to; None: the recipe says which.
     """
 
     parameters: int
@@ -47,6 +49,8 @@ class Plan:
     update_s: float
     held: tuple[int, ...] = ()
     border_bytes: tuple[int, ...] = ()
+    rounds: bool = False
+    taken: int | None = None
 
     @property
     def largest(self) -> int:
@@ -104,18 +108,30 @@ class Plan:
         said = [
             self._gangs()
             if self.held
-            else f"{self.replicas} replicas and {self.shards} shard{'s' if self.shards > 1 else ''} of {self.parameters:,} "
+            else f"{self.replicas} replica{'s' if self.replicas > 1 else ''} and {self.shards} shard{'s' if self.shards > 1 else ''} of {self.parameters:,} "
             f"parameters: {self.server_bytes / 1e6:,.0f} MB of shards, {self.replica_bytes / 1e6:,.0f} MB a replica beside the "
             f"model, {self.bytes_a_step / 1e6:.3g} MB a step",
             f"{times}: exchanging takes {100 * self.exchange_share:.0f}% of a replica's time, updates "
             f"{100 * self.server_share:.0f}% of a shard's",
         ]
+        if not self.rounds:
+            said.append(self._advice())
         if better := self.better_interval:
             said.append(
                 f"that is much: cluster.exchange.pull_every={better} cluster.exchange.push_every={better} would leave "
                 f"{100 * _AIMED_AT:.0f}% to exchanging, or cluster.exchange.mode=diloco"
             )
         return said
+
+    def _advice(self) -> str:
+        if self.taken is not None:
+            return f"an exchange {_every(self.taken)}: advised, and kept to"
+        if self.pull_every == self.push_every == self.advised_interval:
+            return f"an exchange {_every(self.advised_interval)}, as is advised"
+        return (
+            f"an exchange {_every(self.advised_interval)} is advised: cluster.exchange.pull_every=auto "
+            "cluster.exchange.push_every=auto takes that"
+        )
 
     def _gangs(self) -> str:
         several = "s" if self.replicas > 1 else ""
@@ -125,3 +141,7 @@ class Plan:
             f"{self.replica_bytes / 1e6:,.0f} MB beside them; a step moves {self.bytes_a_step / 1e6:.3g} MB between it and "
             f"its shards, and {max(self.border_bytes) / 1e6:.3g} MB to it from its neighbours"
         )
+
+
+def _every(interval: int) -> str:
+    return f"every {interval} steps" if interval > 1 else "at every step"

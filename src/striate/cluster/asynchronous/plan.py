@@ -108,7 +108,7 @@ class Plan:
         said = [
             self._gangs()
             if self.held
-            else f"{self.replicas} replica{'s' if self.replicas > 1 else ''} and {self.shards} shard{'s' if self.shards > 1 else ''} of {self.parameters:,} "
+            else f"{self.replicas} replica{_s(self.replicas)} and {self.shards} shard{_s(self.shards)} of {self.parameters:,} "
             f"parameters: {self.server_bytes / 1e6:,.0f} MB of shards, {self.replica_bytes / 1e6:,.0f} MB a replica beside the "
             f"model, {self.bytes_a_step / 1e6:.3g} MB a step",
             f"{times}: exchanging takes {100 * self.exchange_share:.0f}% of a replica's time, updates "
@@ -134,13 +134,16 @@ class Plan:
         )
 
     def _gangs(self) -> str:
-        several = "s" if self.replicas > 1 else ""
         return (
-            f"{self.replicas} replica{several} of {len(self.held)} processes and {self.shards} shards of {self.parameters:,} "
-            f"parameters: {self.server_bytes / 1e6:,.0f} MB of shards; a process holds up to {self.largest:,} and "
-            f"{self.replica_bytes / 1e6:,.0f} MB beside them; a step moves {self.bytes_a_step / 1e6:.3g} MB between it and "
-            f"its shards, and {max(self.border_bytes) / 1e6:.3g} MB to it from its neighbours"
+            f"{self.replicas} replica{_s(self.replicas)} of {len(self.held)} processes and {self.shards} shards of "
+            f"{self.parameters:,} parameters: {self.server_bytes / 1e6:,.0f} MB of shards; a process holds up to "
+            f"{self.largest:,} and {self.replica_bytes / 1e6:,.0f} MB beside them; a step moves {self.bytes_a_step / 1e6:.3g} MB "
+            f"between it and its shards, and {max(self.border_bytes) / 1e6:.3g} MB to it from its neighbours"
         )
+
+
+def _s(count: int) -> str:
+    return "s" if count > 1 else ""
 
 
 def _every(interval: int) -> str:

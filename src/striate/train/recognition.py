@@ -37,12 +37,15 @@ class RecognitionSettings:
             The lowest stages whose factors are 0 stay as they are, at no cost beyond the forward pass.
         weight_decay: of the top's weights, per unit of learning rate.
         top_first: steps in which the top alone learns.
+        top_rate: a further factor on the top's rate: its inputs have a length of one, whatever their number, and want larger
+            weights than filters do.
     """
 
     rule: SparseSettings
     rates: tuple[float, ...] = (1.0,)
     weight_decay: float = 0.0
     top_first: int = 0
+    top_rate: float = 30.0
 
 
 class RecognitionLearner:
@@ -131,7 +134,8 @@ class RecognitionLearner:
         return learn
 
     def _of_layer(self, rates: Rates, number: int) -> Rates:
-        return Rates(rates.learning_rate * self._factor(number), rates.momentum)
+        of_top = self.settings.top_rate if number == len(self._held) else 1.0
+        return Rates(rates.learning_rate * self._factor(number) * of_top, rates.momentum)
 
     def _factor(self, number: int) -> float:
         factors = self.settings.rates

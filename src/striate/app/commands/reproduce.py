@@ -75,6 +75,7 @@ def run(args: argparse.Namespace, screen: Screen) -> dict[str, Any]:
         "seconds": round(seconds, 1),
         "figures": [
             {"figure": finding.figure, "paper": finding.paper, "ours": finding.ours, "agrees": finding.agrees}
+            | ({"rows": list(finding.rows)} if finding.rows else {})
             for finding in found
         ],
     }

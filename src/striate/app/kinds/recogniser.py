@@ -75,7 +75,9 @@ def recognition_settings(recipe: Recipe, total_steps: int) -> RecognitionSetting
     """The recipe's learning rule."""
     train = recipe.train
     rule = SparseSettings(rule=train.optimiser, forget=train.forget, unit=train.unit_filters)
-    return RecognitionSettings(rule, tuple(train.rates), train.weight_decay, round(train.top_first * total_steps))
+    return RecognitionSettings(
+        rule, tuple(train.rates), train.weight_decay, round(train.top_first * total_steps), train.top_rate
+    )
 
 
 def _start(prepared: Prepared) -> TrainedSparseNet:

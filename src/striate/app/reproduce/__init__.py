@@ -15,6 +15,8 @@ from striate.app.reproduce.le2012 import OF_MODELS as _NETWORK
 from striate.app.reproduce.le2012 import STAGES as _NETWORK_STAGES
 from striate.app.reproduce.le2012_cluster import FIGURES as _MACHINES
 from striate.app.reproduce.le2012_race import FIGURES as _RACE
+from striate.app.reproduce.le2012_recognition import FIGURES as _RECOGNITION
+from striate.app.reproduce.le2012_recognition import STAGES as _RECOGNITION_STAGES
 
 PAPERS = {
     "krizhevsky2009": Paper(
@@ -35,8 +37,8 @@ PAPERS = {
         "Building High-level Features Using Large Scale Unsupervised Learning (Le et al. 2012), redrawn",
         of_pictures={},
         of_models={**_NETWORK, **_MACHINES, **_RACE},
-        judged={},
-        stages=_NETWORK_STAGES,
+        judged=_RECOGNITION,
+        stages={**_NETWORK_STAGES, **_RECOGNITION_STAGES},
         of_concepts=_CONCEPTS,
     ),
 }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,6 +20,7 @@ class Finding:
         agrees: whether the measurement bears the finding out.
         pictures: the figure redrawn.
         tables: what was measured, where a sentence does not hold it.
+        rows: the same for scripts.
     """
 
     figure: str
@@ -28,6 +29,7 @@ class Finding:
     agrees: bool
     pictures: tuple[Figure, ...]
     tables: tuple[Table, ...] = ()
+    rows: Sequence[Mapping[str, Any]] = ()
 
 
 @dataclass(frozen=True)

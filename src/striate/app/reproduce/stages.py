@@ -167,7 +167,7 @@ class Stages:
 
     def views(self, name: str, kind: Kind) -> ProbeResult:
         """A convolutional net's answers from several views of the test pictures."""
-        return self._kept(f"{name}-{kind}-views", lambda: self._views(name, kind))
+        return self.kept(f"{name}-{kind}-views", lambda: self._views(name, kind))
 
     def _views(self, name: str, kind: Kind) -> ProbeResult:
         truth = as_labels(self._judged[1])
@@ -180,11 +180,11 @@ class Stages:
 
     def probed(self, name: str, layer: str) -> ProbeResult:
         """Logistic regression on a layer of a stage's model; kept, so that it is done once."""
-        return self._kept(f"{name}-{layer}", lambda: self._probe(name, layer))
+        return self.kept(f"{name}-{layer}", lambda: self._probe(name, layer))
 
     def answers(self, name: str) -> ProbeResult:
         """A net's own answers on the test pictures."""
-        return self._kept(f"{name}-answers", lambda: self._answers(name))
+        return self.kept(f"{name}-answers", lambda: self._answers(name))
 
     def _probe(self, name: str, layer: str) -> ProbeResult:
         encoder = load(self.run(name))
@@ -215,12 +215,13 @@ class Stages:
             write_text(file, json.dumps({"told": known, "found": found}))
         return json.loads(file.read_text())["found"]
 
-    def _kept(self, label: str, measure: Any) -> ProbeResult:
+    def kept(self, label: str, measure: Callable[[], ProbeResult]) -> ProbeResult:
+        """What was measured, by the label of its file: it is done once."""
         file = self._folder / "measured" / f"{label}.json"
         if file.exists():
             read = json.loads(file.read_text())
             return ProbeResult(**{**read, "confusion": np.array(read["confusion"])})
-        result: ProbeResult = measure()
+        result = measure()
         file.parent.mkdir(parents=True, exist_ok=True)
         write_text(file, json.dumps({**vars(result), "confusion": result.confusion.tolist()}))
         self.screen.say(f"{label}: {100 * result.accuracy:.1f}% ({100 * result.low:.1f} to {100 * result.high:.1f})")

@@ -175,7 +175,7 @@ class TileStage:
             # Others pool what is owned here: a sum of nothing keeps their errors' way back.
             out = h.new_zeros(self._given.height, self._given.width, *h.shape[2:]).requires_grad_(h.requires_grad)
             return h.sum(), out
-        pooled = pool(h, stage.pool, stage.pool_stride, stage.pool_maps, pool_floor)
+        pooled = pool(h, stage.pool, stage.pool_stride, stage.pool_maps, pool_floor, group=stage.pool_group)
         return pooled, self.norm(pooled) if onward and self.norm is not None else pooled
 
 

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from striate.models.sparse.responses import pool
+from striate.models.sparse.spec import StageSpec
 
 Kind = Literal["components", "winners"]
 _TINY = 1e-8
@@ -51,7 +52,7 @@ class FieldRule:
 
 
 def improve(
-    rule: FieldRule, filters: Tensor, memory: Tensor, fields: Tensor, rate: float, pool_maps: int, pool_floor: float
+    rule: FieldRule, filters: Tensor, memory: Tensor, fields: Tensor, rate: float, spec: StageSpec, pool_floor: float
 ) -> dict[str, Tensor]:
     """One step of a rule; filters and what it remembers of them are changed in place.
 
@@ -61,7 +62,7 @@ def improve(
         memory: like them.
         fields: whitened, (banks, n, components).
         rate: components: of the step.
-        pool_maps: edge of a neighbourhood of maps that is pooled.
+        spec: of the stage, for what of its maps is pooled.
         pool_floor: the paper's epsilon.
 
     Returns:
@@ -73,15 +74,15 @@ def improve(
     answers = fields @ leaf.transpose(1, 2)
     wrong = answers @ leaf - fields
     # Maps as everywhere in this house: (height, width, maps, batch); here one column of banks.
-    pooled = pool(answers.permute(0, 2, 1).unsqueeze(1), 1, maps=pool_maps, floor=pool_floor)
+    pooled = pool(answers.permute(0, 2, 1).unsqueeze(1), 1, 1, spec.pool_maps, pool_floor, group=spec.pool_group)
     count = fields.shape[1]
     error, active = wrong.square().sum() / count, pooled.sum() / count
     [slope] = torch.autograd.grad(error + rule.penalty * active, leaf)
     memory.mul_(1 - rule.forget).addcmul_(slope, slope)
     filters.addcdiv_(slope, memory.sqrt().add_(_TINY), value=-rate)
     filters.div_(filters.norm(dim=2, keepdim=True).clamp_min_(_TINY))
-    banks, maps = filters.shape[:2]
-    return {"error": error.detach() * count / fields.square().sum(), "active": active.detach() / (banks * maps)}
+    banks = len(filters)
+    return {"error": error.detach() * count / fields.square().sum(), "active": active.detach() / (banks * spec.pools)}
 
 
 def _win(rule: FieldRule, filters: Tensor, memory: Tensor, fields: Tensor) -> dict[str, Tensor]:
@@ -95,3 +96,19 @@ def _win(rule: FieldRule, filters: Tensor, memory: Tensor, fields: Tensor) -> di
     norms = memory.norm(dim=2, keepdim=True)
     torch.where(norms > _TINY, memory / norms.clamp_min(_TINY), filters, out=filters)
     return {"error": 1 - best.values.square().mean(), "active": best.values.mean()}
+
+
+def grouped(filters: Tensor, size: int) -> Tensor:
+    """Each filter followed by the ones most like it: what is pooled with it, overlapping, as places are.
+
+    Args:
+        filters: of norm one, (banks, maps, components).
+        size: of a group.
+
+    Returns:
+        (banks, maps * size, components).
+    """
+    if size == 1:
+        return filters
+    near = (filters @ filters.transpose(1, 2)).topk(min(size, filters.shape[1]), dim=2).indices
+    return torch.take_along_dim(filters, near.flatten(1)[..., None], dim=1)

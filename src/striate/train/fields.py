@@ -20,7 +20,7 @@ from striate.models.sparse.net import SparseNet, Stage
 from striate.models.sparse.responses import padded
 from striate.preprocess.moments import Moments
 from striate.preprocess.whitening import Principal, principal
-from striate.train.field_rules import FieldRule, improve
+from striate.train.field_rules import FieldRule, grouped, improve
 from striate.train.updates import Rates
 
 
@@ -135,7 +135,7 @@ class FieldLearner:
         fields = self._fields(stage, self._seen(batch, turn.number), rule, apart)
         metrics: dict[str, Tensor] = {}
         if turn.settling(rule):
-            self._settle(learned, fields[0], stage.spec.maps)
+            self._settle(learned, fields[0], _learned_maps(rule, stage))
         else:
             self._begin(learned, rule, stage, turn.number, len(fields))
             metrics = self._improve(learned, rule, stage, fields, turn)
@@ -191,7 +191,7 @@ class FieldLearner:
             moments, device = learned.moments, self.net.device
             found = principal(moments.mean, moments.covariance, rule.keep, rule.floor)
             learned.whitening = Principal(*(part.float().to(device) for part in (found.mean, found.forward, found.backward)))
-            filters = self._first(learned, rule, stage.spec.maps, number)
+            filters = self._first(learned, rule, _learned_maps(rule, stage), number)
             learned.filters = (filters / filters.norm(dim=1, keepdim=True).clamp_min(1e-8))[None]
             learned.memory = learned.filters.clone() if rule.rule == "winners" else torch.zeros_like(learned.filters)
             # Neither is wanted again, and the second may be large.
@@ -221,7 +221,7 @@ class FieldLearner:
                 learned.memory,
                 (fields - learned.whitening.mean) @ learned.whitening.forward,
                 rate,
-                stage.spec.pool_maps,
+                stage.spec,
                 self.net.pool_floor,
             )
         return {f"{name}{turn.number + 1}": value for name, value in found.items()}
@@ -231,11 +231,12 @@ class FieldLearner:
         self._lay(self._turn(max(self.step_number - 1, 0)).number)
 
     def _lay(self, number: int) -> None:
-        learned, stage = self._learned, self.net.stages[number]
+        learned, stage, rule = self._learned, self.net.stages[number], self.settings.rules[number]
         if learned.whitening is None:
             return
         shape = (*stage.places.banks, *stage.filter_shape)
-        filters = learned.filters.expand(stage.places.banks[0] * stage.places.banks[1], -1, -1)
+        filters = grouped(learned.filters, stage.spec.pool_group) if rule.rule == "winners" else learned.filters
+        filters = filters.expand(stage.places.banks[0] * stage.places.banks[1], -1, -1)
         encoder = (filters @ learned.whitening.forward.t()).reshape(shape)
         # What a field is made of again, as far as answers to other places' filters do not overlap with it.
         covering = (stage.spec.size / stage.spec.stride) ** 2
@@ -279,3 +280,8 @@ class FieldLearner:
             self._learned.whitening = whitening
             self._learned.filters, self._learned.memory = (state[name].to(device) for name in ("filters", "memory"))
         self.step_number = int(state["step"])
+
+
+def _learned_maps(rule: FieldRule, stage: Stage) -> int:
+    """Filters that are learned: of prototypes one for each pool, whose others are the ones most like it."""
+    return stage.spec.pools if rule.rule == "winners" else stage.spec.maps

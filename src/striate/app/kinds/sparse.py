@@ -88,7 +88,7 @@ def net_spec(group: SparseGroup, shape: tuple[int, int, int]) -> NetSpec:
     """A recipe's network for pictures of a shape."""
     left_out: dict[str, int] = {}
     if "pool" in group.without:
-        left_out |= {"pool": 1, "pool_stride": 1, "pool_pad": 0, "pool_maps": 1}
+        left_out |= {"pool": 1, "pool_stride": 1, "pool_pad": 0, "pool_maps": 1, "pool_group": 1}
     if "norm" in group.without:
         left_out |= {"norm": 0}
     stages = [StageSpec(**{**stage.model_dump(), **left_out}) for stage in group.stages[: group.first]]

@@ -68,19 +68,21 @@ def _bank_of_places(grid: tuple[int, int], banks: torch.Size, period: int) -> Te
 
 
 class Pool(nn.Module):
-    """The second third: sqrt(floor + sum of squares) over neighbouring places, and maps on a square torus of them."""
+    """The second third: sqrt(floor + sum of squares) over neighbouring places, and maps on a square torus or in groups."""
 
     def __init__(self, spec: StageSpec, floor: float) -> None:
         super().__init__()
         self.spec, self.floor = spec, floor
 
     def forward(self, x: Tensor) -> Tensor:
-        """(n, maps, rows, columns) to (n, maps, height, width)."""
+        """(n, maps, rows, columns) to (n, maps / group, height, width)."""
         spec, before = self.spec, self.spec.pool_pad // 2
         after = spec.pool_pad - before
         squares = F.pad(x.square(), (before, after, before, after))
         if spec.pool_maps > 1:
             squares = _over_maps(squares, spec.pool_maps)
+        if spec.pool_group > 1:
+            squares = squares.unflatten(1, (-1, spec.pool_group)).sum(dim=2)
         # Not by a divisor of one: exporters to ONNX leave `divisor_override` out without a word.
         total = F.avg_pool2d(squares, spec.pool, spec.pool_stride) * spec.pool**2
         return (total + self.floor).sqrt()

@@ -307,7 +307,7 @@ class Chosen:
 
 def respond(h: Tensor, stage: StageSpec, pool_floor: float) -> tuple[Tensor, Tensor]:
     """What the filters' answers become: pooled activities, and those normalised, which the next stage sees."""
-    pooled = pool(h, stage.pool, stage.pool_stride, stage.pool_maps, pool_floor, stage.pool_pad)
+    pooled = pool(h, stage.pool, stage.pool_stride, stage.pool_maps, pool_floor, stage.pool_pad, stage.pool_group)
     return pooled, normalise_contrast(pooled, stage.norm, stage.norm_floor, stage.norm_edges == "crop")
 
 

@@ -19,8 +19,9 @@ def padded(x: Tensor, pad: int) -> Tensor:
     return F.pad(x, (0, 0, 0, 0, before, after, before, after)) if pad else x
 
 
-def pool(h: Tensor, size: int, stride: int = 1, maps: int = 1, floor: float = 0.0, pad: int = 0) -> Tensor:
-    """sqrt(floor + sum of squares) over neighbouring places of one map, and over neighbouring maps of a square torus of them.
+def pool(h: Tensor, size: int, stride: int = 1, maps: int = 1, floor: float = 0.0, pad: int = 0, group: int = 1) -> Tensor:
+    """sqrt(floor + sum of squares) over neighbouring places of one map, and over neighbouring maps of a square torus of them,
+    or over groups of maps.
 
     Args:
         h: (height, width, maps, batch).
@@ -29,13 +30,16 @@ def pool(h: Tensor, size: int, stride: int = 1, maps: int = 1, floor: float = 0.
         maps: edge of the neighbourhood of maps; odd.
         floor: the paper's epsilon, once a pool.
         pad: rows and columns of zeros around.
+        group: so many maps in a row become one.
 
     Returns:
-        ((height + pad - size) / stride + 1, the same of width, maps, batch).
+        ((height + pad - size) / stride + 1, the same of width, maps / group, batch).
     """
     squares = padded(h.square(), pad)
     if maps > 1:
         squares = _over_maps(squares, maps)
+    if group > 1:
+        squares = squares.unflatten(2, (-1, group)).sum(dim=3)
     if size > 1 or stride > 1:
         squares = _sums(squares, size, stride)
     return (squares + floor).sqrt()

@@ -67,7 +67,7 @@ def sides(spec: NetSpec) -> list[Sides]:
                 f"stage {number}: contrast normalisation of {stage.norm}x{stage.norm} leaves nothing of {pooled[0]}x{pooled[1]}"
                 " maps: use a smaller norm, or norm_edges keep"
             )
-        found.append(Sides(stage, seen, (stage.maps, *filtered), (stage.maps, *pooled), (stage.maps, output[0], output[1])))
+        found.append(Sides(stage, seen, (stage.maps, *filtered), (stage.pools, *pooled), (stage.pools, output[0], output[1])))
         seen = found[-1].output
     return found
 

@@ -28,6 +28,7 @@ class StageSpec:
         pool_stride: from one pool to the next.
         pool_pad: as `pad`, before pooling.
         pool_maps: edge of the neighbourhood of maps, on a square torus of them, that is pooled besides: topographic ICA.
+        pool_group: so many maps in a row are pooled into one: independent subspaces.
         norm: edge of the Gaussian window of contrast normalisation; 0 for none.
         norm_edges: `crop` what lies within half a window of the border, or `keep` it with windows cut off there.
         norm_floor: least divisor.
@@ -43,6 +44,7 @@ class StageSpec:
     pool_stride: int = 1
     pool_pad: int = 0
     pool_maps: int = 1
+    pool_group: int = 1
     norm: int = 5
     norm_edges: Literal["crop", "keep"] = "crop"
     norm_floor: float = 0.01
@@ -50,7 +52,7 @@ class StageSpec:
     tile: int = 2
 
     def __post_init__(self) -> None:
-        for name in ("size", "stride", "maps", "pool", "pool_stride", "pool_maps", "tile"):
+        for name in ("size", "stride", "maps", "pool", "pool_stride", "pool_maps", "pool_group", "tile"):
             if getattr(self, name) < 1:
                 raise BadInput(f"a stage's {name} must be at least 1, found {getattr(self, name)}")
         for name in ("norm", "pool_maps"):
@@ -62,6 +64,17 @@ class StageSpec:
             raise BadInput(f"a stage's pads and norm cannot be negative, nor its norm_floor 0: found {self}")
         if self.pool_maps > 1 and round(self.maps**0.5) ** 2 != self.maps:
             raise BadInput(f"pooling over maps lays them out in a square: {self.maps} maps do not fill one")
+
+        if self.maps % self.pool_group or (self.pool_group > 1 and self.pool_maps > 1):
+            raise BadInput(
+                f"pool_group divides the maps, in place of pool_maps: found {self.maps} maps, groups of {self.pool_group}, "
+                f"pool_maps {self.pool_maps}"
+            )
+
+    @property
+    def pools(self) -> int:
+        """Maps after pooling."""
+        return self.maps // self.pool_group
 
     @property
     def period(self) -> int:

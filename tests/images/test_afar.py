@@ -16,7 +16,7 @@ from striate.errors import BadInput
 from striate.images import ArraySource, ImageStore, Item, import_images
 from striate.images.afar import Chunk, Decoding, decoded_afar
 from striate.images.decode import Target
-from striate.images.pool import decode_all
+from striate.images.pool import Decoded, decode_all
 from striate.images.work import one_by_one
 
 TARGET = Target((3, 16, 16))
@@ -61,21 +61,48 @@ def chunk_of(folder: Path) -> Chunk:
 def test_a_chunk_s_witness_is_the_first_file_that_is_there(tmp_path: Path) -> None:
     chunk = chunk_of(tmp_path)
     assert chunk.witness == (tmp_path / "a.png", (tmp_path / "a.png").stat().st_size)
-    assert [kept for kept, _ in Decoding(TARGET)(chunk).notes] == [False, True, True]
+    decoded = Decoding(TARGET)(chunk)
+    assert isinstance(decoded, Decoded) and [kept for kept, _ in decoded.notes] == [False, True, True]
     assert Chunk.of([Item("bytes", b"x")]).witness is None
 
 
 @pytest.mark.parametrize("change", ["removed", "changed"])
 def test_a_worker_that_sees_other_files_says_so(tmp_path: Path, change: str) -> None:
-    """As on a machine that lacks the folder, or has another one at its path."""
-    chunk = chunk_of(tmp_path)
-    if change == "removed":
-        (tmp_path / "a.png").unlink()
-    else:
-        (tmp_path / "a.png").write_bytes(b"another")
+    """As on a machine that lacks the folder, or has another one at its path: here the files are as they were."""
+    chunk, own = chunk_of(tmp_path), (tmp_path / "a.png").read_bytes()
+
+    def elsewhere(work: Callable[[Any], Any], items: Iterable[Any], otherwise: Any = None) -> Iterator[tuple[Any, Any]]:
+        for one in items:
+            _change(tmp_path / "a.png", change)
+            done = work(one)
+            (tmp_path / "a.png").write_bytes(own)
+            yield one, done
+
     said = "a.png is not there" if change == "removed" else r"a.png has 7 bytes, \d+ were expected"
     with pytest.raises(BadInput, match=f"does not see the pictures that it is to decode .*{said}.*the same files"):
-        Decoding(TARGET)(chunk)
+        list(decoded_afar(iter([chunk.items]), TARGET, elsewhere))
+
+
+def _change(file: Path, how: str) -> None:
+    if how == "removed":
+        file.unlink()
+    else:
+        file.write_bytes(b"another")
+
+
+@pytest.mark.parametrize("change", ["removed", "changed"])
+def test_a_file_that_changes_meanwhile_is_a_reject_as_here(tmp_path: Path, change: str) -> None:
+    """A download that goes on, for example: no machine is to blame, and nothing ends for it."""
+    chunk = chunk_of(tmp_path)
+
+    def later(work: Callable[[Any], Any], items: Iterable[Any], otherwise: Any = None) -> Iterator[tuple[Any, Any]]:
+        for one in items:
+            _change(tmp_path / "a.png", change)
+            yield one, work(one)
+
+    [(_, decoded)] = decoded_afar(iter([chunk.items]), TARGET, later)
+    assert decoded.notes == decode_all([item.data for item in chunk.items], TARGET).notes
+    assert [kept for kept, _ in decoded.notes] == [False, False, True]
 
 
 def test_a_file_that_only_a_worker_cannot_read_is_no_reject(tmp_path: Path) -> None:

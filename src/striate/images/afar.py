@@ -17,6 +17,13 @@ _SHARE = "every machine of the cluster must see the same files at the same paths
 
 
 @dataclass(frozen=True)
+class Unlike:
+    """What a worker has to say that sees other files than those that were meant."""
+
+    why: str
+
+
+@dataclass(frozen=True)
 class Chunk:
     """Items that are decoded together.
 
@@ -37,6 +44,14 @@ class Chunk:
                 return cls(items, (item.data, size))
         return cls(items, None)
 
+    @property
+    def unlike(self) -> str | None:
+        """What has become of the witness where this is asked; None: it is as it was."""
+        if self.witness is None or (found := _size(self.witness[0])) == self.witness[1]:
+            return None
+        file, size = self.witness
+        return f"{file} is not there" if found is None else f"{file} has {found} bytes, {size} were expected"
+
 
 def decoded_afar(chunks: Iterator[list[Item]], target: Target, each: Each) -> Iterator[tuple[list[Item], Decoded]]:
     """Each chunk and what became of it, in order: the same as decoding here.
@@ -46,6 +61,11 @@ def decoded_afar(chunks: Iterator[list[Item]], target: Target, each: Each) -> It
     """
     decoding = Decoding(target)
     for chunk, decoded in each(decoding, map(Chunk.of, chunks), decoding.carefully):
+        if isinstance(decoded, Unlike):
+            if chunk.unlike is None:
+                raise BadInput(decoded.why)
+            # Changed since, here, too: no machine's fault.
+            decoded = decode_all([item.data for item in chunk.items], target)
         for item, (kept, note) in zip(chunk.items, decoded.notes, strict=True):
             if not kept and note.startswith(UNREADABLE) and isinstance(item.data, Path):
                 _check_unreadable(item.data, note)
@@ -62,13 +82,10 @@ class Decoding:
 
     target: Target
 
-    def __call__(self, chunk: Chunk) -> Decoded:
-        """Decode a chunk where this is called; its files must be those that were meant."""
-        if chunk.witness is not None:
-            file, size = chunk.witness
-            if (found := _size(file)) != size:
-                what = "is not there" if found is None else f"has {found} bytes, {size} were expected"
-                raise BadInput(f"{platform.node()} does not see the pictures that it is to decode ({file} {what}): {_SHARE}")
+    def __call__(self, chunk: Chunk) -> Decoded | Unlike:
+        """Decode a chunk where this is called, if its files are those that were meant."""
+        if (unlike := chunk.unlike) is not None:
+            return Unlike(f"{platform.node()} does not see the pictures that it is to decode ({unlike}): {_SHARE}")
         return decode_all([item.data for item in chunk.items], self.target)
 
     def carefully(self, chunk: Chunk) -> Decoded:

@@ -137,8 +137,9 @@ class Plan:
         return (
             f"{self.replicas} replica{_s(self.replicas)} of {len(self.held)} processes and {self.shards} shards of "
             f"{self.parameters:,} parameters: {self.server_bytes / 1e6:,.0f} MB of shards; a process holds up to "
-            f"{self.largest:,} and {self.replica_bytes / 1e6:,.0f} MB beside them; a step moves {self.bytes_a_step / 1e6:.3g} MB "
-            f"between it and its shards, and {max(self.border_bytes) / 1e6:.3g} MB to it from its neighbours"
+            f"{self.largest:,} and {self.replica_bytes / 1e6:,.0f} MB beside them; a step moves "
+            f"{self.bytes_a_step / 1e6:.3g} MB between it and its shards, and {max(self.border_bytes) / 1e6:.3g} MB to it from "
+            "its neighbours"
         )
 
 

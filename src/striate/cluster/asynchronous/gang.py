@@ -25,6 +25,7 @@ import torch.distributed as dist
 
 from striate.cluster.asynchronous.actors import Job, Order, ReplicaActor, Report, Workbench
 from striate.cluster.asynchronous.causes import cause
+from striate.cluster.connections import interface_of
 from striate.cluster.parallel import Share
 from striate.cluster.wire import Lost, reached
 from striate.errors import BadInput, StriateError
@@ -231,19 +232,29 @@ def _opened(folder: str | None, count: int) -> tuple[Meeting, dist.Store | None]
     """A place to meet, and what keeps it open. On one machine nothing listens for it."""
     if folder is not None:
         return Meeting(folder), None
-    import ray
-
-    host = ray.util.get_node_ip_address()
+    host = _own_address()
     store = dist.TCPStore(host, 0, count, is_master=True, wait_for_workers=False)
     return Meeting(None, host, store.port), store
 
 
+def _loopback() -> str | None:
+    return next((name for _, name in socket.if_nameindex() if name.startswith("lo")), None)
+
+
+def _own_address() -> str:
+    """At which other machines of Ray's reach this one."""
+    import ray
+
+    return str(ray.util.get_node_ip_address())
+
+
 def _join(meeting: Meeting, share: Share, store: dist.Store | None) -> None:
+    # What is said on one machine is not to be heard on others. Between machines gloo would go by this one's name, to which many
+    # systems give an address of the loopback.
+    interface = _loopback() if meeting.folder is not None else interface_of(_own_address())
+    if interface is not None:
+        os.environ.setdefault("GLOO_SOCKET_IFNAME", interface)
     if meeting.folder is not None:
-        # What is said on one machine is not to be heard on others.
-        loopback = next((name for _, name in socket.if_nameindex() if name.startswith("lo")), None)
-        if loopback is not None:
-            os.environ.setdefault("GLOO_SOCKET_IFNAME", loopback)
         store = dist.FileStore(str(Path(meeting.folder) / "store"), share.count)
     elif store is None:
         store = dist.TCPStore(meeting.host, meeting.port, share.count, is_master=False, wait_for_workers=False)

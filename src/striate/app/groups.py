@@ -163,6 +163,7 @@ class FieldGroup(Strict):
     settle: float = Field(0.2, gt=0, lt=1, description="share of the stage's steps that go to mean and covariance")
     keep: int | None = Field(None, ge=1, description="principal components of a field to learn from; null: all")
     floor: float = Field(0.01, ge=0, description="added to each component's variance, as a share of the mean one")
+    without_mean: bool = Field(False, description="leave out the direction of the mean field, which offsets answers")
     fields: int = Field(4, ge=1, description="of each picture at a step")
     apart: float = Field(0.0, ge=0, le=1, description="share of the learning steps in which each bank learns for itself")
 

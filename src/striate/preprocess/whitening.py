@@ -95,7 +95,9 @@ class Principal:
     backward: Tensor
 
 
-def principal(mean: Tensor, covariance: Tensor, keep: int | None = None, floor: float = 0.0) -> Principal:
+def principal(
+    mean: Tensor, covariance: Tensor, keep: int | None = None, floor: float = 0.0, without_mean: bool = False
+) -> Principal:
     """The strongest directions, each divided by its deviation.
 
     Args:
@@ -103,10 +105,16 @@ def principal(mean: Tensor, covariance: Tensor, keep: int | None = None, floor: 
         covariance: (d, d).
         keep: how many directions; None for all that vary.
         floor: added to each variance, as a share of their mean.
+        without_mean: leave out the direction of the mean itself: mean @ forward is then zero, and a linear filter of components is one
+            of the rows as they are, with nothing to be taken off.
 
     Raises:
         BadInput: more directions than there are, or nothing varies.
     """
+    if without_mean:
+        direction = mean / mean.norm().clamp_min(torch.finfo(mean.dtype).tiny)
+        across = torch.eye(len(mean), dtype=mean.dtype) - torch.outer(direction, direction)
+        covariance = across @ covariance @ across
     found = spectrum(covariance)
     rank = int((found.values > _RANK_TOLERANCE * found.values[0]).sum()) if found.values[0] > 0 else 0
     kept = rank if keep is None else keep

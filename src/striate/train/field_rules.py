@@ -36,6 +36,7 @@ class FieldRule:
         settle: share of the stage's steps that go to the fields' mean and covariance.
         keep: principal components that are learned from; None for all.
         floor: added to each component's variance, as a share of the mean one.
+        without_mean: leave out the direction of the mean field, which offsets answers: filters have no biases.
         fields: of each picture at a step, at random places; all of them once each place learns for itself.
         apart: share of the learning steps, the last ones, in which each bank of a stage learns for itself; before, all places
             teach one bank.
@@ -47,6 +48,7 @@ class FieldRule:
     settle: float = 0.2
     keep: int | None = None
     floor: float = 0.01
+    without_mean: bool = False
     fields: int = 4
     apart: float = 0.0
 

@@ -189,7 +189,7 @@ class FieldLearner:
         """The first filters, once fields have settled; each bank its own, once they part."""
         if learned.whitening is None:
             moments, device = learned.moments, self.net.device
-            found = principal(moments.mean, moments.covariance, rule.keep, rule.floor)
+            found = principal(moments.mean, moments.covariance, rule.keep, rule.floor, rule.without_mean)
             learned.whitening = Principal(*(part.float().to(device) for part in (found.mean, found.forward, found.backward)))
             filters = self._first(learned, rule, _learned_maps(rule, stage), number)
             learned.filters = (filters / filters.norm(dim=1, keepdim=True).clamp_min(1e-8))[None]

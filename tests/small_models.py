@@ -121,9 +121,12 @@ def convnet(name: str = "18pct", shape: Shape = (1, 10, 9), crop: int | None = 8
 
 
 STAGES = {
-    "untied": (StageSpec(4, 1, 4, 1, 3, 1, 0, 1, 3), StageSpec(3, 1, 5, 2, 2, 1, 1, 1, 0)),
-    "tiled": (StageSpec(4, 2, 9, 1, 3, 1, 1, 3, 3, "keep", sharing="tiled"), StageSpec(2, 1, 4, 0, 1, norm=0)),
-    "tied": (StageSpec(5, 2, 4, 2, 2, 1, 1, 1, 3, "keep", sharing="tied"), StageSpec(3, 1, 4, 0, 1, norm=0, sharing="tied")),
+    "untied": (StageSpec(4, 1, 4, 1, 3, 1, 0, 1, norm=3), StageSpec(3, 1, 5, 2, 2, 1, 1, 1, norm=0)),
+    "tiled": (StageSpec(4, 2, 9, 1, 3, 1, 1, 3, norm=3, norm_edges="keep", sharing="tiled"), StageSpec(2, 1, 4, 0, 1, norm=0)),
+    "tied": (
+        StageSpec(5, 2, 4, 2, 2, 1, 1, 1, norm=3, norm_edges="keep", sharing="tied"),
+        StageSpec(3, 1, 4, 0, 1, norm=0, sharing="tied"),
+    ),
 }
 
 

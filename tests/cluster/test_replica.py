@@ -124,6 +124,23 @@ def test_bytes_are_counted_as_they_travel() -> None:
     assert one.shards.pulled_bytes == one.traffic.pulls * 4000 == 4 * 4000
 
 
+@pytest.mark.parametrize("gradients", [True, False])
+def test_what_no_shard_has_said_to_have_is_unsaid(gradients: bool) -> None:
+    """Sent every third step, answered when the next begins; in rounds of one it is there at once."""
+    for rounds, expected in ((False, [1, 2, 3, 1, 2, 3, 1]), (True, [1, 2, 0, 1, 2, 0, 1])):
+        near, cuts = servers(Constant(), "sgd" if gradients else "delta", rounds=rounds)
+        one = replica(Constant(), near, cuts, "a", Pace(3, 3, rounds), gradients=gradients)
+        for own in near:
+            own.expect(["a"])
+        found = []
+        for _ in expected:
+            one.step(1.0)
+            found.append(one.unsaid)
+        assert found == expected
+        one.flush()
+        assert one.unsaid == 0 and all(own.server.shard.steps == len(expected) for own in near)
+
+
 def rows(step: int, count: int = 8) -> Tensor:
     draws = Draws(7, step)
     return draws.normal("amounts", (count, 4)) @ Draws(1).normal("shapes", (4, 144)) + 0.1 * draws.normal("noise", (count, 144))

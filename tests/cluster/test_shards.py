@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -98,11 +99,15 @@ def test_what_is_not_finite_is_refused_and_counted_and_changes_nothing(poison: f
     before, memory = shard.values.clone(), shard.memories[0].clone()
     bad = numbers(1000, "bad")
     bad[617] = poison
-    assert shard.push(push(bad, 2)).fate == "refused"
+    assert shard.push(replace(push(bad, 2), steps=3)).fate == "refused"
     assert torch.equal(shard.values, before) and torch.equal(shard.memories[0], memory)
     assert (shard.refused, shard.updates) == (1, 1)
     assert shard.push(push(numbers(1000, "good"), 3)).fate == "applied"
     assert shard.lost == 0
+    # Who counts what the shard has had counts these, too, in whatever life.
+    again = Shard(numbers(1000, "start"), "adagrad")
+    again.load(*shard.state())
+    assert (again.steps, again.refused_steps) == (shard.steps, shard.refused_steps) == (2, 3)
 
 
 def test_numbers_too_large_to_be_summed_are_finite_all_the_same() -> None:

@@ -105,8 +105,8 @@ def principal(
         covariance: (d, d).
         keep: how many directions; None for all that vary.
         floor: added to each variance, as a share of their mean.
-        without_mean: leave out the direction of the mean itself: mean @ forward is then zero, and a linear filter of components is one
-            of the rows as they are, with nothing to be taken off.
+        without_mean: leave out the direction of the mean itself: mean @ forward is then zero, and what is linear in components
+            is linear in the rows as they are.
 
     Raises:
         BadInput: more directions than there are, or nothing varies.

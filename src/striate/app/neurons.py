@@ -13,7 +13,7 @@ from torch import Tensor
 
 from striate.app.load import TrainedModel, load_model
 from striate.app.looking import sample_of_run
-from striate.app.neuron_page import write_page
+from striate.app.neuron_page import Wishes, write_page
 from striate.app.probing import encode_all, labelled
 from striate.app.screen import Screen
 from striate.draws import Draws
@@ -23,7 +23,7 @@ from striate.images.treatment import Treatment, treat_all
 from striate.measure.concept import Concept, judge_concept, score_units
 from striate.measure.invariance import Curve, by_pose, invariance
 from striate.measure.nuisance import nuisance_accuracies
-from striate.measure.stimulus import Stimulus, optimal_stimulus
+from striate.measure.stimulus import Spectrum, natural_stimulus, optimal_stimulus
 from striate.models.encoder import Encoder
 from striate.models.sparse import SparseNet
 from striate.models.sparse.trained import TrainedSparseNet, flat, sparse_encoder
@@ -33,6 +33,8 @@ from striate.train.checkpoint import write_text
 _FOLLOWED = 40
 # Training pictures that stand as templates.
 _TEMPLATES = 6000
+# Of those that a unit answers to most, as many as are averaged to start from.
+_AVERAGED = 48
 
 
 @dataclass(frozen=True)
@@ -184,14 +186,15 @@ def neurons(
         answers = encode_all(encoder, poses[0], chosen.layer, screen)[:, concept.unit].float()
         curves["the unit"]["pose"] = by_pose(answers, poses[1], float(chosen.answers[~sides.positive].mean()))
     result["invariance"] = {kind: {"at": list(one.at), "mean": list(one.mean)} for kind, one in curves["the unit"].items()}
-    stimulus = _stimulus(model, chosen, sides, seed)
-    if stimulus is not None:
+    wishes = _stimuli(run, model, encoder, chosen, sides, screen, seed)
+    if wishes is not None:
         result["stimulus"] = {
-            "answer": stimulus.answer,
-            "starts": list(stimulus.answers),
+            "answer": wishes.optimal.answer,
+            "starts": list(wishes.optimal.answers),
+            "natural": wishes.natural.answer,
             "test_most": float(chosen.answers.max()),
         }
-    result["report"] = str(write_page(run, model, sides.pictures, sides.positive, chosen.answers, result, curves, stimulus))
+    result["report"] = str(write_page(run, model, sides.pictures, sides.positive, chosen.answers, result, curves, wishes))
     write_text(run / "neurons.json", json.dumps(result))
     return result
 
@@ -255,16 +258,28 @@ def _curves(encoder: Encoder, chosen: Found, sides: Sides) -> dict[str, dict[str
     return {"the unit": invariance(answer, followed, others), "the pixels": invariance(likeness, followed)}
 
 
-def _stimulus(model: TrainedModel, chosen: Found, sides: Sides, seed: int) -> Stimulus | None:
+def _stimuli(
+    run: Path, model: TrainedModel, encoder: Encoder, chosen: Found, sides: Sides, screen: Screen, seed: int
+) -> Wishes | None:
     """Of models that can be climbed: networks of stages, on the sphere of preprocessed pictures' mean norm."""
     trained = model.parts.sparse
     assert chosen.concept is not None
     if trained is None or chosen.layer == "logits":
         return None
     net, unit = trained.build(), chosen.concept.unit
-    norm = float(model.preprocessor.apply(sides.pictures[:500]).norm(dim=1).mean())
+    some = model.preprocessor.apply(sides.pictures[:: max(1, len(sides.pictures) // 500)])
+    norm = float(some.norm(dim=1).mean())
 
     def respond(rows: Tensor) -> Tensor:
         return flat(net.activities(rows, [chosen.layer])[chosen.layer])[:, unit]
 
-    return optimal_stimulus(respond, model.preprocessor.dim, norm, seed=seed)
+    # What it answers to most of pictures it learned from, which nobody sorted.
+    seen = sample_of_run(run, _TEMPLATES)
+    seen = sides.pictures if seen is None else seen
+    liked = encode_all(encoder, seen, chosen.layer, screen)[:, unit].argsort(descending=True)[:_AVERAGED]
+    return Wishes(
+        optimal_stimulus(respond, model.preprocessor.dim, norm, seed=seed),
+        natural_stimulus(
+            respond, model.preprocessor.apply(seen[liked.numpy()]).mean(dim=0), norm, Spectrum.of(some, model.image_shape)
+        ),
+    )

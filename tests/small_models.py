@@ -123,6 +123,7 @@ def convnet(name: str = "18pct", shape: Shape = (1, 10, 9), crop: int | None = 8
 STAGES = {
     "untied": (StageSpec(4, 1, 4, 1, 3, 1, 0, 1, norm=3), StageSpec(3, 1, 5, 2, 2, 1, 1, 1, norm=0)),
     "tiled": (StageSpec(4, 2, 9, 1, 3, 1, 1, 3, norm=3, norm_edges="keep", sharing="tiled"), StageSpec(2, 1, 4, 0, 1, norm=0)),
+    "taught": (StageSpec(4, 2, 4, 1, 3, 1, 1, norm=0), StageSpec(2, 1, 4, 0, 1, norm=3, norm_edges="keep")),
     "tied": (
         StageSpec(5, 2, 4, 2, 2, 1, 1, 1, norm=3, norm_edges="keep", sharing="tied"),
         StageSpec(3, 1, 4, 0, 1, norm=0, sharing="tied"),
@@ -138,7 +139,7 @@ def sparse(sharing: str = "untied", shape: Shape = (1, 9, 11)) -> Small:
 
 
 def recogniser() -> Small:
-    below, draws = sparse("tiled", (3, 13, 15)), Draws(0, purpose="top/")
+    below, draws = sparse("taught", (3, 13, 15)), Draws(0, purpose="top/")
     encoder = sparse_encoder(below.preprocessor, below.parts.sparse)
     top = new_top(encoder.encode(pictures(below.image_shape))[encoder.layers[-1]], 3, "one-against-all")
     top = replace(top, weights=draws.normal("weights", top.weights.shape), bias=draws.normal("bias", top.bias.shape))

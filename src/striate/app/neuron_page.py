@@ -154,8 +154,8 @@ def _report(model: TrainedModel, result: dict[str, Any], drawn: dict[str, bytes]
         text = (
             "By gradient ascent from random pictures, on the sphere of preprocessed pictures' mean norm: the unit answers "
             f"{said['answer']:.3g}; the most any test picture gets is {said['test_most']:.3g}. Starts ended at {ends}. "
-            "All of the way: figures/neuron-stimulus.gif. Most of that sphere is detail that no picture has. Over pictures with the "
-            "spectrum of pictures, from the mean of the training pictures that it answers to most, 30 steps reach "
+            "All of the way: figures/neuron-stimulus.gif. Most of that sphere is detail that no picture has. Over pictures "
+            "with the spectrum of pictures, from the mean of the training pictures that it answers to most, 30 steps reach "
             f"{said['natural']:.3g}."
         )
         sections.append(

@@ -128,6 +128,7 @@ def neurons(
     layer: str | None = None,
     seed: int = 0,
     poses: tuple[np.ndarray, Tensor] | None = None,
+    closely: bool = True,
 ) -> dict[str, Any]:
     """Judge every layer's units, then look closely at the best unit of one; neurons.json, figures and a page go into the run.
 
@@ -137,6 +138,7 @@ def neurons(
         screen: where to speak.
         layer: whose best unit is looked at; by default the highest layer.
         seed: of halves, permutations and random filters.
+        closely: follow the best unit over shifts, scales and turns, climb to what it wants, and write the page.
         poses: pictures that show the concept turned out of the plane, and by how much.
 
     Returns:
@@ -181,6 +183,26 @@ def neurons(
     }
     if "random network" in baselines:
         result["random_network"] = round(baselines["random network"], 4)
+    if closely:
+        _look(run, model, encoder, chosen, sides, result, poses, screen, seed)
+    write_text(run / "neurons.json", json.dumps(result))
+    return result
+
+
+def _look(
+    run: Path,
+    model: TrainedModel,
+    encoder: Encoder,
+    chosen: Found,
+    sides: Sides,
+    result: dict[str, Any],
+    poses: tuple[np.ndarray, Tensor] | None,
+    screen: Screen,
+    seed: int,
+) -> None:
+    """The best unit's curves, wishes and page; what was found goes into `result`."""
+    concept = chosen.concept
+    assert concept is not None
     curves = _curves(encoder, chosen, sides)
     if poses is not None:
         answers = encode_all(encoder, poses[0], chosen.layer, screen)[:, concept.unit].float()
@@ -195,8 +217,6 @@ def neurons(
             "test_most": float(chosen.answers.max()),
         }
     result["report"] = str(write_page(run, model, sides.pictures, sides.positive, chosen.answers, result, curves, wishes))
-    write_text(run / "neurons.json", json.dumps(result))
-    return result
 
 
 def _judged_layers(encoder: Encoder, layer: str | None) -> list[str]:

@@ -1,8 +1,9 @@
-"""Intervals for shares."""
+"""Intervals for shares, and for means of a few measurements."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -26,3 +27,15 @@ def clopper_pearson_upper(successes: int | np.ndarray, trials: int | np.ndarray,
 
     successes, failures = np.asarray(successes), np.asarray(trials) - successes
     return np.where(failures > 0, beta.ppf(sure, successes + 1, np.maximum(failures, 1)), 1.0)
+
+
+def mean_interval(values: Sequence[float], sure: float = 0.95) -> tuple[float, float]:
+    """Student's interval for the mean of a few measurements; of one, that one: it says nothing of others."""
+    from scipy.stats import t
+
+    if len(values) < 2:
+        return values[0], values[0]
+    mean = sum(values) / len(values)
+    variance = sum((value - mean) ** 2 for value in values) / (len(values) - 1)
+    half = float(t.ppf((1 + sure) / 2, len(values) - 1)) * math.sqrt(variance / len(values))
+    return mean - half, mean + half

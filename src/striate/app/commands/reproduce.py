@@ -29,6 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--test", type=Path, help="other labelled pictures, for the figures that judge features")
     parser.add_argument("--positives", type=Path, help="le2012: pictures of a concept, faces for example")
     parser.add_argument("--negatives", type=Path, help="le2012: pictures without it")
+    parser.add_argument("--plain", type=Path, help="le2012: the training pictures without those of the concept, for a control")
     parser.add_argument("--figure", action="append", help="only this one, for example 1.3; may be given again")
     parser.add_argument(
         "--size",
@@ -56,6 +57,7 @@ def run(args: argparse.Namespace, screen: Screen) -> dict[str, Any]:
     test = ImageStore(args.test) if args.test is not None else None
     if (args.positives is None) != (args.negatives is None):
         raise BadInput("--positives and --negatives go together: pictures of a concept, and others")
+    plain = ImageStore(args.plain) if args.plain is not None else None
     concept = (ImageStore(args.positives), ImageStore(args.negatives)) if args.positives is not None else None
     left_out = {*(paper.judged if test is None else ()), *(paper.of_concepts if concept is None else ())}
     numbers = args.figure or [number for number in paper.figures if number not in left_out]
@@ -67,7 +69,7 @@ def run(args: argparse.Namespace, screen: Screen) -> dict[str, Any]:
         _check_enough(store)
     out = args.out or Path("reproduced") / f"{args.paper}-{args.size}"
     begun = time.monotonic()
-    found = _figures(paper, numbers, Stages(paper.stages, out, store, test, args.size, screen, tuple(args.set), concept))
+    found = _figures(paper, numbers, Stages(paper.stages, out, store, test, args.size, screen, tuple(args.set), concept, plain))
     seconds = time.monotonic() - begun
     path = _write(paper, found, store, args.size, seconds, out)
     return {

@@ -40,11 +40,13 @@ class Stage:
         recipe: its name.
         needs: recipe key -> the stages it starts from or stands on; RUN:NUMBER for layers of nets.
         overrides: by size, `key=value`; under `""` those of every size.
+        plain: learns from pictures that the concept was taken out of.
     """
 
     recipe: str
     needs: Mapping[str, tuple[str, ...]]
     overrides: Mapping[str, tuple[str, ...]]
+    plain: bool = False
 
 
 class Stages:
@@ -59,6 +61,7 @@ class Stages:
         screen: where to speak.
         overrides: applied to every training, `key=value`.
         concept: pictures of a concept and others, where units are judged on them.
+        plain: pictures to train on that the concept was taken out of.
     """
 
     def __init__(
@@ -71,8 +74,9 @@ class Stages:
         screen: Screen,
         overrides: tuple[str, ...] = (),
         concept: tuple[ImageStore, ImageStore] | None = None,
+        plain: ImageStore | None = None,
     ) -> None:
-        self.concept = concept
+        self.concept, self.plain = concept, plain
         self.store, self.test, self.size, self.screen = store, test, size, screen
         self._stages, self._folder, self._overrides = stages, folder, overrides
         self._done: dict[str, Path] = {}
@@ -87,7 +91,7 @@ class Stages:
             self._check_same(name, recipe, path)
             if read_json(path / "run.json").get("status") != "done":
                 self.screen.say(f"going on with {name}")
-                resume_run(path, self.screen, self.store.path)
+                resume_run(path, self.screen, self._pictures(name).path)
         else:
             self.screen.say(f"training {name}")
             begun = time.monotonic()
@@ -98,12 +102,19 @@ class Stages:
 
     def _recipe(self, name: str) -> Recipe:
         stage = self._stages[name]
-        overrides = [f"data.store={self.store.path}", f"name={name}"]
+        overrides = [f"data.store={self._pictures(name).path}", f"name={name}"]
         for key, needed in stage.needs.items():
             found = [self._reference(reference) for reference in needed]
             overrides.append(f"{key}={found[0]}" if len(found) == 1 else f"{key}={json.dumps(found)}")
         overrides += [*stage.overrides.get("", ()), *stage.overrides.get(self.size, ()), *self._overrides]
         return load_recipe(find_recipe(stage.recipe), overrides, None if self.size == "cpu" else self.size)
+
+    def _pictures(self, name: str) -> ImageStore:
+        """What a stage learns from."""
+        if not self._stages[name].plain:
+            return self.store
+        assert self.plain is not None
+        return self.plain
 
     def _reference(self, text: str) -> str:
         name, colon, layer = text.partition(":")

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from striate.draws import Draws, generator
 from striate.measure.invariance import STEPS, invariance, transformed
-from striate.measure.stimulus import optimal_stimulus
+from striate.measure.stimulus import Spectrum, natural_stimulus, optimal_stimulus
 
 
 def blob(rows: int = 12, columns: int = 20) -> np.ndarray:
@@ -76,3 +76,25 @@ def test_the_ascent_never_goes_down_and_the_best_start_wins() -> None:
     assert answers == sorted(answers) and len(answers) > 3
     assert found.answer == pytest.approx(max(found.answers))
     assert float(torch.cosine_similarity(found.row, high, dim=0)) > 0.99
+
+
+def test_of_pictures_with_a_spectrum_a_linear_unit_wants_its_filter_coloured_twice() -> None:
+    """max f.x over x = C w, |w| = 1 (and x brought to a norm, which leaves its direction) is along C C f."""
+    shape = (1, 8, 8)
+    waves = torch.fft.rfft2(Draws(4).normal("pictures", (200, *shape)))
+    falling = 1 / (1 + torch.arange(8.0).minimum(8 - torch.arange(8.0))[:, None] + torch.arange(5.0))
+    pictures = torch.fft.irfft2(waves * falling, s=(8, 8)).flatten(1)
+    spectrum = Spectrum.of(pictures, shape)
+    torch.testing.assert_close(spectrum.whiten(spectrum.colour(pictures)), pictures, rtol=1e-4, atol=1e-5)
+    filter_ = Draws(1).normal("filter", (64,))
+    found = natural_stimulus(lambda rows: rows @ filter_, pictures[0], 3.0, spectrum, steps=300)
+    assert float(found.row.norm()) == pytest.approx(3.0, rel=1e-4)
+    steepest = spectrum.colour(spectrum.colour(filter_[None]))[0]
+    # The norm is taken after colouring: among those the answer is greatest along the filter itself, and the climb's steps
+    # follow the spectrum there; what it has of each after a few steps lies between the two.
+    few = natural_stimulus(lambda rows: rows @ filter_, pictures[0], 3.0, spectrum, steps=3)
+    likeness = [float(torch.cosine_similarity(one.row, steepest, dim=0)) for one in (few, found)]
+    ends = [float(torch.cosine_similarity(one.row, filter_, dim=0)) for one in (few, found)]
+    assert likeness[0] > likeness[1] and ends[1] > ends[0] > 0, (likeness, ends)
+    answers = [float(frame @ filter_) for frame in found.frames]
+    assert answers == sorted(answers)

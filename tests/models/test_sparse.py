@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -265,3 +266,19 @@ def test_padding_is_more_after_than_before() -> None:
         [0] * 5,
         [0] * 5,
     ]
+
+
+def test_maps_in_a_row_are_pooled_into_one() -> None:
+    h = normal("grouped", 3, 4, 6, 2)
+    expected = (0.01 + h.square().view(3, 4, 3, 2, 2).sum(dim=3)).sqrt()
+    torch.testing.assert_close(pool(h, 1, floor=0.01, group=2), expected)
+    spec = NetSpec(
+        (1, 12, 12), (StageSpec(4, 2, 6, pool=2, pool_group=3, norm=3, norm_edges="keep"), StageSpec(4, maps=2, pool=1))
+    )
+    first, second = sides(replace(spec, stages=(spec.stages[0], replace(spec.stages[1], norm=0))))
+    assert (first.filtered, first.pooled, first.output) == ((6, 5, 5), (2, 4, 4), (2, 4, 4))
+    assert second.seen == (2, 4, 4) and second.fan_in == 32
+    with pytest.raises(BadInput, match="6 maps, groups of 4"):
+        StageSpec(4, maps=6, pool_group=4)
+    with pytest.raises(BadInput, match="in place of pool_maps"):
+        StageSpec(4, maps=9, pool_group=3, pool_maps=3)

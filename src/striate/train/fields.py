@@ -190,7 +190,9 @@ class FieldLearner:
         if learned.whitening is None:
             moments, device = learned.moments, self.net.device
             found = principal(moments.mean, moments.covariance, rule.keep, rule.floor, rule.without_mean)
-            learned.whitening = Principal(*(part.float().to(device) for part in (found.mean, found.forward, found.backward)))
+            # As a checkpoint gives it back: products of other strides are rounded otherwise.
+            parts = (found.mean, found.forward, found.backward)
+            learned.whitening = Principal(*(part.float().contiguous().to(device) for part in parts))
             filters = self._first(learned, rule, _learned_maps(rule, stage), number)
             learned.filters = (filters / filters.norm(dim=1, keepdim=True).clamp_min(1e-8))[None]
             learned.memory = learned.filters.clone() if rule.rule == "winners" else torch.zeros_like(learned.filters)

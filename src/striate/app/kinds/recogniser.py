@@ -38,6 +38,8 @@ def build_recogniser(prepared: Prepared, resumed: Parts | None) -> Subject:
     rows = LabelledRows(prepared.rows, prepared.labels, positions)
     start = resumed.sparse if resumed is not None and resumed.sparse is not None else _start(prepared)
     net = start.build().to(prepared.device)
+    # The first filters themselves are let go.
+    spec, pool_floor = start.spec, start.pool_floor
     top = resumed.top if resumed is not None and resumed.top is not None else _new_top(prepared, net)
     if len(top.weights) < prepared.classes:
         raise BadInput(f"the recogniser tells {len(top.weights)} classes apart, these pictures have {prepared.classes}")
@@ -51,9 +53,8 @@ def build_recogniser(prepared: Prepared, resumed: Parts | None) -> Subject:
     )
 
     def current() -> TrainedSparseNet:
-        return TrainedSparseNet(
-            start.spec, {name: tensor.cpu() for name, tensor in net.state().items()}, True, start.pool_floor
-        )
+        state = {name: tensor.cpu() for name, tensor in net.state().items()}
+        return TrainedSparseNet(spec, state, True, pool_floor)
 
     return Subject(
         learner,
@@ -61,7 +62,7 @@ def build_recogniser(prepared: Prepared, resumed: Parts | None) -> Subject:
         parts=lambda: Parts(sparse=current(), top=learner.top.to("cpu")),
         filters=lambda: current().filters,
         take=in_place(lambda: {f"stage{n}": stage.encoder for n, stage in enumerate(net.stages, start=1)}, lambda: None),
-        title=title_of(start.spec, learner.top),
+        title=title_of(spec, learner.top),
     )
 
 

@@ -91,8 +91,12 @@ def test_le2012_judges_units_of_a_network_and_its_controls(tmp_path: Path) -> No
     bright[:60, :, 4:12, 6:10] = 255
     for name, pictures in (("train", bright), ("yes", bright[:60]), ("no", bright[60:])):
         import_images(ArraySource(pictures, None), tmp_path / name, workers=1)
-    stages = "[{size: 6, stride: 2, maps: 3, pool: 2, norm: 3, norm_edges: keep}, {size: 3, maps: 4, pool: 2, norm: 0}]"
-    sets = ["train.epochs=1", "train.batch_size=20", f"model.stages={stages}"]
+    stages = (
+        "[{size: 6, stride: 2, maps: 3, pool: 2, norm: 3, norm_edges: keep, sharing: tied}, "
+        "{size: 3, maps: 4, pool: 1, norm: 0, sharing: tied}, {size: 2, maps: 4, pool: 1, pool_group: 2, norm: 0}]"
+    )
+    rules = "[{fields: 3}, {fields: 3}, {rule: winners}]"
+    sets = ["train.epochs=2", "train.batch_size=20", f"model.stages={stages}", f"train.fields={rules}"]
     command = ["reproduce", "le2012", "--store", tmp_path / "train", "--out", tmp_path / "out", "--json"]
     command += [word for change in sets for word in ("--set", change)]
     sides = ["--positives", tmp_path / "yes", "--negatives", tmp_path / "no"]
@@ -108,14 +112,20 @@ def test_le2012_judges_units_of_a_network_and_its_controls(tmp_path: Path) -> No
     figures = {one["figure"]: one for one in json.loads(done.stdout)["figures"]}
     assert sorted(figures) == ["1", "2", "3", "4", "5", "6", "7", "8"]
     assert figures["1"]["agrees"] and "1,144,863,072" in figures["1"]["ours"]
-    assert "without pooling" in figures["5"]["ours"]
+    assert "without pooling" in figures["5"]["ours"] and "no faces" not in figures["5"]["ours"]
+    rows = {one["network"]: one for one in figures["5"]["rows"]}
+    assert len(rows["network"]["held_out"]) == len(rows["random"]["held_out"]) == 3 and rows["no-norm"]["paper"] == 78.5
     runs = tmp_path / "out" / "runs"
-    assert {path.name for path in runs.iterdir()} == {"network", "one-stage", "no-norm", "no-pool"}
+    seeded = {f"{name}{seed}" for name in ("network", "one-stage", "no-norm") for seed in ("", "-1", "-2")}
+    assert {path.name for path in runs.iterdir()} == {*seeded, "two-stages", "no-pool", "whole"}
     kept = json.loads((runs / "one-stage" / "neurons.json").read_text())
     assert set(kept["layers"]) == {"pool1", "norm1"}
     before = {path: path.stat().st_mtime_ns for path in runs.rglob("neurons.json")}
     assert striate(*command, *sides, "--figure", "2").returncode == 0
     assert before == {path: path.stat().st_mtime_ns for path in runs.rglob("neurons.json")}
+    plain = ["--plain", tmp_path / "no", "--figure", "5"]
+    assert "no faces in training" in striate(*command, *sides, *plain).stdout
+    assert json.loads((runs / "plain" / "run.json").read_text())["recipe"]["data"]["store"] == str(tmp_path / "no")
     swapped = ["--positives", tmp_path / "no", "--negatives", tmp_path / "yes"]
     assert striate(*command, *swapped, "--figure", "2").returncode == 0
     assert json.loads((runs / "network" / "neurons.json").read_text())["pictures"] != kept["pictures"], "judged on these"

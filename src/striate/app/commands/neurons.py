@@ -33,7 +33,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace, screen: Screen) -> dict[str, Any]:
     """Judge the run's units."""
     from striate.app.load import load_model
-    from striate.app.neurons import neurons, poses_of, two_sides
+    from striate.app.neuron_looks import poses_of
+    from striate.app.neurons import neurons
+    from striate.app.sides import two_sides
     from striate.images import ImageStore
 
     shape = load_model(args.run).image_shape

@@ -12,9 +12,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from striate.app.neurons import neurons, sides_digest, two_sides
+from striate.app.neurons import neurons
 from striate.app.reproduce.finding import Finding
 from striate.app.reproduce.stages import Stage, Stages
+from striate.app.sides import sides_digest, two_sides
 from striate.errors import BadInput
 from striate.measure.intervals import mean_interval
 from striate.models.sparse import NetSpec, StageSpec

@@ -129,7 +129,7 @@ def test_places_part_late_and_only_where_they_do_not_share(sharing: str) -> None
     apart = (banks - banks[0]).abs().flatten(1).amax(dim=1)
     assert bool((apart[1:] > 1e-4).all()) if sharing != "tied" else len(banks) == 1
     lines = trained(one, 20, 40)
-    assert {name for line in lines for name in line} == {"error2", "active2"}, "the second stage learns alone"
+    assert {name for line in lines for name in line} == {"loss", "error2", "active2"}, "the second stage learns alone"
 
 
 def test_a_resumed_run_is_the_same_to_the_bit_wherever_it_was_cut() -> None:
@@ -153,6 +153,8 @@ def test_a_checkpoint_of_another_way_of_training_is_refused() -> None:
 def test_rules_that_do_not_fit_the_stages_are_named() -> None:
     with pytest.raises(BadInput, match="1 rules for 2 stages"):
         learner(rules=RULES[:1])
+    with pytest.raises(BadInput, match="3 steps for 2 stages"):
+        learner(3)
     with pytest.raises(BadInput, match="begins 4 filters as fields, but saw 2"):
         few = learner(4, rules=(RULES[0], replace(RULES[1], keep=None)))
         for step in range(4):

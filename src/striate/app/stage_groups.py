@@ -21,12 +21,12 @@ class SparseStageGroup(Strict):
     pool_stride: int = Field(1, ge=1)
     pool_pad: int = Field(0, ge=0, description="as pad, before pooling")
     pool_maps: int = Field(1, ge=1, description="edge of the neighbourhood of maps that is pooled; odd")
-    pool_group: int = Field(1, ge=1, description="so many maps in a row are pooled into one: independent subspaces")
     norm: int = Field(5, ge=0, description="edge of the window of contrast normalisation; odd, 0 for none")
     norm_edges: Literal["crop", "keep"] = "crop"
     norm_floor: float = Field(0.01, gt=0, description="least divisor")
     sharing: Literal["untied", "tiled", "tied"] = Field("untied", description="which places have filters of their own")
     tile: int = Field(2, ge=1, description="sharing=tiled: places after which filters repeat")
+    pool_group: int = Field(1, ge=1, description="so many maps in a row are pooled into one: independent subspaces")
 
 
 class SparseGroup(Strict):

@@ -87,7 +87,7 @@ class FieldLearner:
         dtype: of the products of stages below the one that learns.
 
     Raises:
-        BadInput: not one rule a stage.
+        BadInput: not one rule a stage, or too few steps.
     """
 
     def __init__(
@@ -100,6 +100,10 @@ class FieldLearner:
     ) -> None:
         if len(settings.rules) != len(net.stages):
             raise BadInput(f"{len(settings.rules)} rules for {len(net.stages)} stages: give one for each")
+        if settings.total_steps < 2 * len(net.stages):
+            raise BadInput(
+                f"{settings.total_steps} steps for {len(net.stages)} stages: each looks at fields, then learns: use more epochs"
+            )
         self.net, self.settings, self.schedule, self.dtype, self.step_number = net, settings, schedule, dtype, 0
         self._draws = Draws(settings.seed, purpose="fields/")
         self._learned = self._unlearned(0)
@@ -125,7 +129,8 @@ class FieldLearner:
         """One step from preprocessed pictures (batch, pixels).
 
         Returns:
-            Of the stage that learns, `error` and `active` (see `field_rules.improve`); nothing while its fields settle.
+            Of the stage that learns, `error`, which is `loss` too, and `active` (see `field_rules.improve`); nothing while its
+            fields settle.
         """
         turn = self._turn(self.step_number)
         if turn.step == 0 and self.step_number:
@@ -226,7 +231,7 @@ class FieldLearner:
                 stage.spec,
                 self.net.pool_floor,
             )
-        return {f"{name}{turn.number + 1}": value for name, value in found.items()}
+        return {"loss": found["error"], **{f"{name}{turn.number + 1}": value for name, value in found.items()}}
 
     def lay_down(self) -> None:
         """Put what the stage that learns knows by now into the network."""

@@ -28,12 +28,12 @@ class StageSpec:
         pool_stride: from one pool to the next.
         pool_pad: as `pad`, before pooling.
         pool_maps: edge of the neighbourhood of maps, on a square torus of them, that is pooled besides: topographic ICA.
-        pool_group: so many maps in a row are pooled into one: independent subspaces.
         norm: edge of the Gaussian window of contrast normalisation; 0 for none.
         norm_edges: `crop` what lies within half a window of the border, or `keep` it with windows cut off there.
         norm_floor: least divisor.
         sharing: whether places have filters of their own (`untied`), share them every `tile` places, or all share one bank.
         tile: see there.
+        pool_group: so many maps in a row are pooled into one: independent subspaces.
     """
 
     size: int = 18
@@ -44,12 +44,12 @@ class StageSpec:
     pool_stride: int = 1
     pool_pad: int = 0
     pool_maps: int = 1
-    pool_group: int = 1
     norm: int = 5
     norm_edges: Literal["crop", "keep"] = "crop"
     norm_floor: float = 0.01
     sharing: Sharing = "untied"
     tile: int = 2
+    pool_group: int = 1
 
     def __post_init__(self) -> None:
         for name in ("size", "stride", "maps", "pool", "pool_stride", "pool_maps", "pool_group", "tile"):

@@ -126,7 +126,7 @@ STAGES = {
     "taught": (StageSpec(4, 2, 4, 1, 3, 1, 1, norm=0), StageSpec(2, 1, 4, 0, 1, norm=3, norm_edges="keep")),
     "tied": (
         StageSpec(5, 2, 4, 2, 2, 1, 1, 1, norm=3, norm_edges="keep", sharing="tied"),
-        StageSpec(3, 1, 4, 0, 1, norm=0, sharing="tied"),
+        StageSpec(3, 1, 4, 0, 1, norm=0, sharing="tied", pool_group=2),
     ),
 }
 

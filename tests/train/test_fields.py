@@ -69,20 +69,23 @@ def test_winners_are_the_directions_of_what_they_won() -> None:
         for number in range(4):
             total = unit[winner == number].sum(dim=0)
             expected[bank, number] = total / total.norm()
-    found = improve(
-        FieldRule("winners", forget=0.0), filters, torch.zeros_like(filters), fields, 0.0, StageSpec(1, maps=4), 0.01
-    )
+    memory, spec = torch.zeros_like(filters), StageSpec(1, maps=4)
+    found = improve(FieldRule("winners", forget=0.0), filters, memory, fields, 0.0, spec, 0.01)
     torch.testing.assert_close(filters, expected)
     assert 0 < float(found["active"]) < 1 and 0 < float(found["error"]) < 1
+    before = memory.clone()
+    improve(FieldRule("winners", forget=0.3), filters, memory, fields[:, :1], 0.0, spec, 0.01)
+    won = (memory - 0.7 * before).norm(dim=2)
+    torch.testing.assert_close(won.sort(dim=1).values, torch.tensor([[0.0, 0.0, 0.0, 1.0]] * 2), atol=1e-5, rtol=0)
 
 
 def test_a_filter_that_wins_nothing_stays_what_it_was() -> None:
     fields = torch.tensor([[[1.0, 0.1], [1.0, -0.1]]])
-    filters = torch.tensor([[[1.0, 0.0], [-1.0, 0.0]]])
-    memory = torch.stack([torch.zeros(2), torch.tensor([-2.0, 0.0])])[None]
+    filters = torch.tensor([[[1.0, 0.0], [-1.0, 0.0], [0.0, 1.0]]])
+    memory = torch.tensor([[[0.0, 0.0], [-2.0, 0.0], [0.0, 0.0]]])
     for _ in range(3):
-        improve(FieldRule("winners", forget=0.1), filters, memory, fields, 0.0, StageSpec(1, maps=2), 0.01)
-    torch.testing.assert_close(filters, torch.tensor([[[1.0, 0.0], [-1.0, 0.0]]]))
+        improve(FieldRule("winners", forget=0.1), filters, memory, fields, 0.0, StageSpec(1, maps=3), 0.01)
+    torch.testing.assert_close(filters, torch.tensor([[[1.0, 0.0], [-1.0, 0.0], [0.0, 1.0]]]))
 
 
 def test_each_group_is_a_filter_and_those_most_like_it() -> None:
@@ -108,6 +111,28 @@ def test_the_network_answers_fields_as_whitened_ones_were_answered() -> None:
     torch.testing.assert_close(answers[1, 2].t(), components @ learned.filters[0].t(), rtol=1e-4, atol=1e-4)
 
 
+def test_upper_stages_see_all_maps_and_lay_groups_down() -> None:
+    one = learner(steps=20)
+    trained(one, 0, 20)
+    learned = one._learned
+    assert learned.whitening is not None
+    x = one.net.activities(rows(50), ["norm1"])["norm1"]
+    answers = one.net.activities(rows(50), ["filter2"])["filter2"][0, 0].t()
+    components = x[:4, :4].permute(3, 0, 1, 2).flatten(1) @ learned.whitening.forward
+    prototypes = learned.filters[0]
+    near = (prototypes @ prototypes.t()).fill_diagonal_(-2).argmax(dim=1)
+    expected = torch.stack([components @ prototypes.t(), components @ prototypes[near].t()], dim=2).flatten(1)
+    torch.testing.assert_close(answers, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_so_many_fields_of_each_picture_are_looked_at() -> None:
+    one = learner(steps=20)
+    one.step(rows(0))
+    assert one._learned.moments.count == 3 * 32
+    trained(one, 1, 11)
+    assert one._learned.moments.count == 32, "a stage that has one place sees one"
+
+
 def test_without_their_mean_fields_answer_as_if_it_had_been_taken_off() -> None:
     one = learner(steps=20)
     trained(one, 0, 20)
@@ -120,11 +145,14 @@ def test_without_their_mean_fields_answer_as_if_it_had_been_taken_off() -> None:
 def test_places_part_late_and_only_where_they_do_not_share(sharing: str) -> None:
     first = replace(FIRST, sharing=sharing)  # type: ignore[arg-type]
     one = learner(40, first, (replace(RULES[0], apart=0.5), RULES[1]))
-    trained(one, 0, 10)
+    # Of 20 steps 4 go to moments; of the 16 others the last 8 are apart.
+    trained(one, 0, 12)
     one.lay_down()
     banks = one.net.stages[0].filters().flatten(0, 1)
     assert bool((banks == banks[0]).all()), "one bank serves all places at first"
-    trained(one, 10, 20)
+    trained(one, 12, 13)
+    assert len(one._learned.filters) == len(banks)
+    trained(one, 13, 20)
     banks = one.net.stages[0].filters().flatten(0, 1)
     apart = (banks - banks[0]).abs().flatten(1).amax(dim=1)
     assert bool((apart[1:] > 1e-4).all()) if sharing != "tied" else len(banks) == 1

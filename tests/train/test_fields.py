@@ -131,6 +131,9 @@ def test_so_many_fields_of_each_picture_are_looked_at() -> None:
     assert one._learned.moments.count == 3 * 32
     trained(one, 1, 11)
     assert one._learned.moments.count == 32, "a stage that has one place sees one"
+    x = one.net.activities(rows(10), ["norm1"])["norm1"]
+    mean = x.mean(dim=3)[:4, :4].flatten()
+    torch.testing.assert_close(one._learned.moments.mean.float(), mean, rtol=1e-4, atol=1e-5, msg="rows, columns, maps")
 
 
 def test_without_their_mean_fields_answer_as_if_it_had_been_taken_off() -> None:

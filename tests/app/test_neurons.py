@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import striate as package
-from striate.draws import generator
+from bars import crosses, others
 from striate.images import ArraySource, import_images
 from training import recipe_file, striate
 
@@ -24,23 +24,6 @@ model:
     - {size: 3, maps: 6, pool: 2, norm: 0}
 train: {epochs: 6, batch_size: 16, learning_rate: 2e-2, log_every: 5, dtype: fp32}
 """
-
-
-def crosses(count: int, name: str) -> np.ndarray:
-    """Noise with a bright cross in the middle."""
-    noise = generator(0, name).integers(0, 120, (count, 1, 16, 16), dtype=np.uint8)
-    noise[..., 7:9, 3:13] = 255
-    noise[..., 3:13, 7:9] = 255
-    return noise
-
-
-def others(count: int, name: str) -> np.ndarray:
-    """Noise with a bright corner somewhere."""
-    noise = generator(0, name).integers(0, 120, (count, 1, 16, 16), dtype=np.uint8)
-    for picture, (row, column) in zip(noise, generator(1, name).integers(0, 10, (count, 2))):
-        picture[0, row : row + 6, column : column + 2] = 255
-        picture[0, row : row + 2, column : column + 6] = 255
-    return noise
 
 
 @pytest.fixture(scope="module")

@@ -274,10 +274,10 @@ def _idle_in_words(model: TrainedModel, activity: np.ndarray) -> str:
 
 
 def _learning_section(looked: Looked, metrics: list[dict[str, Any]]) -> Section:
-    steps = [line["step"] for line in metrics]
+    objective = "The objective of training." if looked.model.parts.rebuilds else "Cross-entropy on training pictures, nats."
     titles = {
         "reconstruction_error": "Reconstruction error a visible unit (not a measure of quality: points lower it too).",
-        "loss": "Cross-entropy on training pictures, nats.",
+        "loss": objective,
         "error": "Share of training pictures named wrongly.",
         **{f"error{n}": f"Stage {n}: squared error as a share of what it rebuilds." for n in range(1, _STAGES)},
         **{f"active{n}": f"Stage {n}: mean pooled activity." for n in range(1, _STAGES)},
@@ -285,11 +285,13 @@ def _learning_section(looked: Looked, metrics: list[dict[str, Any]]) -> Section:
         "hidden_activity": "Mean activity of the hidden units on data.",
         "update_ratio": "Size of an update beside the weights' own (about 0.001 is healthy).",
     }
-    figures = [
-        Figure(title, draw.curve(steps, [line[name] for line in metrics], "step", name.replace("_", " ")))
-        for name, title in titles.items()
-        if metrics and name in metrics[0]
-    ]
+    figures = []
+    for name, title in titles.items():
+        # A stage that learns after others is told of in its own lines only.
+        told = [line for line in metrics if name in line]
+        if told:
+            steps, values = ([line[key] for line in told] for key in ("step", name))
+            figures.append(Figure(title, draw.curve(steps, values, "step", name.replace("_", " "))))
     return Section("Learning", "", figures)
 
 

@@ -171,9 +171,8 @@ def check_crew(experiment: Experiment, asked: Asked | None) -> None:
     train = recipe.train
     if train.dtype == "fp64":
         raise BadInput("train.dtype=fp64 is for processes that share a model: replicas exchange float32")
-    _, gradients = chosen_rule(recipe.cluster.exchange, learner)
-    takes_advice(recipe.cluster.exchange, gradients)
     for name, given in (
+        ("together=fields", train.together == "fields"),
         ("plateau", train.plateau is not None),
         ("until_error", train.until_error is not None),
         ("patience", train.patience is not None),
@@ -182,6 +181,8 @@ def check_crew(experiment: Experiment, asked: Asked | None) -> None:
         if given:
             raise BadInput(f"train.{name} needs one process that sees every step: leave it out, or train without --replicas")
     exchange = recipe.cluster.exchange
+    _, gradients = chosen_rule(exchange, learner)
+    takes_advice(exchange, gradients)
     if exchange.momentum is not None and exchange.rate is None and exchange.mode != "diloco":
         raise BadInput("cluster.exchange.momentum goes with a rate of its own: give cluster.exchange.rate, too")
     check_gang(experiment, asked.processes)

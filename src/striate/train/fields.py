@@ -99,10 +99,11 @@ class FieldLearner:
         dtype: torch.dtype = torch.float32,
     ) -> None:
         if len(settings.rules) != len(net.stages):
-            raise BadInput(f"{len(settings.rules)} rules for {len(net.stages)} stages: give one for each")
+            raise BadInput(f"rules: {len(settings.rules)} given for {len(net.stages)} stages, expected one for each")
         if settings.total_steps < 2 * len(net.stages):
             raise BadInput(
-                f"{settings.total_steps} steps for {len(net.stages)} stages: each looks at fields, then learns: use more epochs"
+                f"steps: {settings.total_steps} for {len(net.stages)} stages, expected at least two for each, to look at "
+                "fields and to learn: use more epochs, or smaller batches"
             )
         self.net, self.settings, self.schedule, self.dtype, self.step_number = net, settings, schedule, dtype, 0
         self._draws = Draws(settings.seed, purpose="fields/")
@@ -133,6 +134,8 @@ class FieldLearner:
             fields settle.
         """
         turn = self._turn(self.step_number)
+        if self.step_number == 0:
+            self._check_enough(len(batch))
         if turn.step == 0 and self.step_number:
             self._learned = self._unlearned(turn.number)
         rule, stage, learned = self.settings.rules[turn.number], self.net.stages[turn.number], self._learned
@@ -148,6 +151,19 @@ class FieldLearner:
         if turn.step == turn.steps - 1:
             self._lay(turn.number)
         return metrics
+
+    def _check_enough(self, batch: int) -> None:
+        """Raise `BadInput`, before anything is learned, if a stage will begin with more fields than it will have seen."""
+        stages = len(self.net.stages)
+        for number, (stage, rule) in enumerate(zip(self.net.stages, self.settings.rules)):
+            first = -(-number * self.settings.total_steps // stages)
+            places = stage.sides.filtered[1] * stage.sides.filtered[2]
+            seen = self._turn(first).settle(rule) * batch * min(rule.fields, places)
+            if rule.rule == "winners" and seen < stage.spec.pools:
+                raise BadInput(
+                    f"stage {number + 1} begins with {stage.spec.pools} fields as its filters, but would see {seen} before: "
+                    "use more epochs, or a larger settle"
+                )
 
     def _seen(self, batch: Tensor, number: int) -> Tensor:
         """Maps (height, width, channels, batch) that a stage sees, padded."""
@@ -167,24 +183,15 @@ class FieldLearner:
         if apart:
             down, along = stage.places.banks
             turns = draws.uniform("place", (2, down * along, count)).to(x.device)
-            at = [self._shared(stage, axis, edge, turns[axis], (down, along)) for axis, edge in enumerate((rows, columns))]
-            taken = windows[at[0], at[1], :, torch.arange(count, device=x.device)]
+            bank = torch.arange(down * along, device=x.device)[:, None]
+            row, column = stage.place_of(bank // along, 0, turns[0]), stage.place_of(bank % along, 1, turns[1])
+            taken = windows[row, column, :, torch.arange(count, device=x.device)]
         else:
             each = min(rule.fields, rows * columns)
             place = (draws.uniform("place", (each, count)) * (rows * columns)).long().to(x.device)
             taken = windows[place // columns, place % columns, :, torch.arange(count, device=x.device)].flatten(0, 1)[None]
         # Filters are (size, size, channels).
         return taken.permute(0, 1, 3, 4, 2).flatten(2)
-
-    def _shared(self, stage: Stage, axis: int, edge: int, turns: Tensor, banks: tuple[int, int]) -> Tensor:
-        """Of each bank and picture, the row (axis 0) or column of one of the places that share the bank: (banks, batch)."""
-        number = torch.arange(banks[0] * banks[1], device=turns.device)
-        bank = number // banks[1] if axis == 0 else number % banks[1]
-        period = stage.places.period
-        if not period:
-            return bank[:, None].expand(-1, turns.shape[1])
-        sharing = (edge - bank + period - 1) // period
-        return bank[:, None] + period * (turns * sharing[:, None]).long()
 
     def _settle(self, learned: _Learned, fields: Tensor, keep: int) -> None:
         learned.moments.update(fields.cpu())
@@ -210,10 +217,6 @@ class FieldLearner:
         assert learned.whitening is not None
         if rule.rule == "components":
             return self._draws.normal(f"stage{number}", (maps, learned.whitening.forward.shape[1])).to(self.net.device)
-        if len(learned.seen) < maps:
-            raise BadInput(
-                f"stage {number + 1} begins {maps} filters as fields, but saw {len(learned.seen)}: use more pictures"
-            )
         return (learned.seen - learned.whitening.mean) @ learned.whitening.forward
 
     def _improve(self, learned: _Learned, rule: FieldRule, stage: Stage, fields: Tensor, turn: _Turn) -> dict[str, Tensor]:

@@ -35,7 +35,7 @@ def build_sparse(prepared: Prepared, resumed: Parts | None) -> Subject:
     by_fields = recipe.train.together == "fields"
     if prepared.share.count > 1 or prepared.profile:
         if by_fields:
-            raise BadInput("train.together=fields learns in one process, unprofiled: its stages are small")
+            raise BadInput("train.together=fields learns in one process: leave --processes and --profile out")
         known = resumed.sparse if resumed is not None else None
         title = title_of(spec, recipe.train.batch_size, dtype.itemsize, group.tied_decoder)
         rule = sparse_settings(recipe, prepared.total_steps)
@@ -125,6 +125,6 @@ def field_settings(recipe: Recipe, total_steps: int) -> FieldSettings:
     group, rules = recipe.model, recipe.train.fields
     assert isinstance(group, SparseGroup)
     if len(rules) != len(group.stages):
-        raise BadInput(f"train.fields has {len(rules)} rules for {len(group.stages)} stages: give one for each")
+        raise BadInput(f"train.fields: {len(rules)} given for {len(group.stages)} stages, expected one for each")
     chosen = tuple(FieldRule(**one.model_dump()) for one in rules[: group.first])
     return FieldSettings(chosen, total_steps, recipe.seed)

@@ -70,12 +70,13 @@ class Stage:
             else:
                 self.places.lay_out(given.to(held.device), held)
 
-    def place_of(self, bank: int, axis: int, turn: float) -> int:
-        """One of the rows (axis 0) or columns (1) of places that share a bank; turn in [0, 1) says which."""
-        if not self.places.period:
-            return bank
-        sharing = range(bank, self.places.grid[axis], self.places.period)
-        return sharing[int(turn * len(sharing))]
+    def place_of(self, bank: int | Tensor, axis: int, turn: Tensor) -> Tensor:
+        """Rows (axis 0) or columns (1) of places, of those that share a bank; turns in [0, 1) say which."""
+        period, edge = self.places.period, self.places.grid[axis]
+        if not period:
+            return torch.as_tensor(bank, device=turn.device) + torch.zeros_like(turn, dtype=torch.int64)
+        sharing = (edge - bank + period - 1) // period
+        return bank + period * (turn.double() * sharing).long()
 
     def filters(self, of: Tensor | None = None) -> Tensor:
         """Filters of the encoder, or of a tensor kept like it: (rows, columns of banks, maps, size, size, channels)."""
@@ -295,11 +296,11 @@ class Chosen:
             corner: the rectangle's first place, in places of filters.
         """
         spec, found = self.stage.spec, []
-        for one in range(spec.maps):
-            top, left = (
-                (self.stage.place_of(at, axis, float(self.turns[axis, row, column, one])) - first) * spec.stride
-                for axis, (at, first) in enumerate(zip((row, column), corner))
-            )
+        tops, lefts = (
+            ((self.stage.place_of(at, axis, self.turns[axis, row, column]) - first) * spec.stride).tolist()
+            for axis, (at, first) in enumerate(zip((row, column), corner))
+        )
+        for one, (top, left) in enumerate(zip(tops, lefts)):
             window = x[top : top + spec.size, left : left + spec.size, :, self.which[row, column, one]]
             found.append(window - window.mean())
         return torch.stack(found)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 import striate as package
 from bars import crosses, others
@@ -73,6 +75,21 @@ def test_it_is_taken_up_from_any_checkpoint_to_the_same_network(trained: Path, t
         done = striate("resume", run)
         assert done.returncode == 0, done.stderr
         assert torch.equal(package.load(run).encode(pictures)["norm2"], whole)
+
+
+def test_filters_kept_for_the_report_are_those_of_their_step(trained: Path, tmp_path: Path) -> None:
+    changes = ("train.log_every=1000", "train.checkpoint_every_s=1000", "train.snapshots=16", "train.epochs=10")
+    done = striate(
+        "train", recipe_file(tmp_path, RECIPE), f"data.store={trained / 'train'}", *changes, "--run", tmp_path / "run"
+    )
+    assert done.returncode == 0, done.stderr
+    kept = {
+        int(re.sub(r"\D", "", file.stem)): load_file(file)["weights"] for file in (tmp_path / "run" / "snapshots").iterdir()
+    }
+    # Of 40 steps the first 20 are the first stage's, of which 4 go to moments.
+    learning = [kept[step] for step in sorted(kept) if 4 <= step <= 20]
+    assert len(learning) >= 4
+    assert all(not torch.equal(one, other) for one, other in pairwise(learning))
 
 
 def test_its_report_draws_the_curves_of_every_stage(trained: Path) -> None:

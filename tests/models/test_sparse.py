@@ -282,3 +282,18 @@ def test_maps_in_a_row_are_pooled_into_one() -> None:
         StageSpec(4, maps=6, pool_group=4)
     with pytest.raises(BadInput, match="in place of pool_maps"):
         StageSpec(4, maps=9, pool_group=3, pool_maps=3)
+
+
+@pytest.mark.parametrize(("sharing", "tile"), [("untied", 1), ("tiled", 2), ("tiled", 3), ("tied", 1)])
+def test_turns_choose_evenly_among_the_places_that_share_a_bank(sharing: str, tile: int) -> None:
+    """5 x 7 places; turns in even steps reach each as often as any, to one."""
+    spec = NetSpec((1, 7, 9), (StageSpec(3, maps=2, pool=1, norm=0, sharing=sharing, tile=tile),))  # type: ignore[arg-type]
+    stage = SparseNet(spec).stages[0]
+    turns = torch.arange(210) / 210
+    for axis, edge in enumerate((5, 7)):
+        period = stage.places.period
+        for bank in range(stage.places.banks[axis]):
+            sharing_it = list(range(bank, edge, period)) if period else [bank]
+            found, counts = stage.place_of(bank, axis, turns).unique(return_counts=True)
+            assert found.tolist() == sharing_it
+            assert int(counts.max()) - int(counts.min()) <= 1

@@ -53,6 +53,12 @@ def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.fixture
+def in_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A block is in its file before the next is begun: on a slow disk all others might be encoded before a save is seen."""
+    monkeypatch.setattr(overlap, "_BEHIND", 0)
+
+
 @pytest.mark.parametrize("suffix", SUFFIXES)
 def test_a_file_holds_what_the_model_says_of_each_picture_under_its_key(
     run: Path, store: ImageStore, tmp_path: Path, suffix: str
@@ -172,6 +178,7 @@ def test_killed_with_all_but_the_tidying_done_it_ends_well_and_replaces_nothing_
         assert not left.exists()
 
 
+@pytest.mark.usefixtures("in_step")
 def test_what_was_encoded_before_a_kill_is_not_encoded_again(run: Path, many: Path, tmp_path: Path) -> None:
     """A draft with rows that no model gave: those known to be safe are in the file, the others are not."""
     out, store = tmp_path / "f.npy", ImageStore(many)
@@ -196,6 +203,7 @@ def test_what_was_encoded_before_a_kill_is_not_encoded_again(run: Path, many: Pa
     np.testing.assert_allclose(whole.rows(0, 9000), load(run).encode(store[:])["hidden1"].numpy(), rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.usefixtures("in_step")
 def test_rows_of_an_unfinished_row_group_are_not_encoded_again(run: Path, many: Path, tmp_path: Path) -> None:
     """Parquet: they wait in a file of their own. Those there that no model gave are kept; without it all is begun anew."""
     out, store = tmp_path / "f.parquet", ImageStore(many)
@@ -221,14 +229,13 @@ def test_rows_of_an_unfinished_row_group_are_not_encoded_again(run: Path, many: 
         out.unlink()
 
 
+@pytest.mark.usefixtures("in_step")
 @pytest.mark.parametrize("group", [256, 4096])
 def test_parquet_stopped_after_every_save_comes_to_the_same_bytes(
     run: Path, many: Path, tmp_path: Path, group: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Row groups smaller than a block of pictures and larger: a new writer goes on after those that others have written."""
     monkeypatch.setattr(draft_rows, "_GROUP_ROWS", group)
-    # A block is in its file before the next is begun: on a slow disk the rest might else be encoded before a save is seen.
-    monkeypatch.setattr(overlap, "_BEHIND", 0)
     whole, out, store = tmp_path / "whole.parquet", tmp_path / "f.parquet", ImageStore(many)
     encode_store(run, store, whole, QUIET)
     assert pq.ParquetFile(whole).num_row_groups == -(-9000 // group)
@@ -251,6 +258,7 @@ def test_parquet_stopped_after_every_save_comes_to_the_same_bytes(
     assert out.read_bytes() == whole.read_bytes()
 
 
+@pytest.mark.usefixtures("in_step")
 @pytest.mark.parametrize(("suffix", "cut"), [(".npy", "rows"), (".parquet", "rows"), (".parquet", "rest-*")])
 def test_a_draft_that_is_shorter_than_it_says_is_begun_anew(
     run: Path, many: Path, tmp_path: Path, suffix: str, cut: str, monkeypatch: pytest.MonkeyPatch
@@ -275,6 +283,7 @@ def test_a_draft_that_is_shorter_than_it_says_is_begun_anew(
     np.testing.assert_array_equal(features.rows(0, 9000), whole.rows(0, 9000))
 
 
+@pytest.mark.usefixtures("in_step")
 @pytest.mark.parametrize("change", ["layer", "store", "state"])
 def test_a_draft_of_anything_else_is_begun_anew(run: Path, many: Path, store: ImageStore, tmp_path: Path, change: str) -> None:
     out = tmp_path / "f.npy"
